@@ -1,0 +1,214 @@
+"""The only file that knows array libraries: small verbs that work on floats, NumPy, torch and strict arrays.
+
+A time shared by the whole batch is a Python float, and a verb applied to it returns a Python float
+(through `math`): a NumPy scalar would promote a float32 state to float64.  A time of its own for
+each sample is an array, and the verb is then the one of that array's library.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, cast
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+Array = Any  # an array of NumPy, torch or another array-API library
+Time = float | Array  # one clock for the batch, or an array (B, 1, ..., 1) of clocks
+
+__all__ = [
+    "Array", "Time", "asin", "asinh", "atan", "batch_rms", "concat", "cos", "event_norm", "event_size",
+    "exp", "expm1", "fill_rows", "interp", "is_numpy", "like", "log", "log1p", "maximum", "namespace",
+    "one_blas_thread", "per_sample", "rows_finite", "sin", "sinh", "sqrt", "take", "tan", "to_numpy", "where",
+]  # fmt: skip
+
+
+def namespace(x: Array) -> Any:
+    """The module whose functions act on ``x`` (``numpy``, ``torch``, ``array_api_strict``, ...)."""
+    if isinstance(x, np.ndarray):
+        return np
+    if hasattr(x, "__array_namespace__"):
+        return x.__array_namespace__()
+    root = type(x).__module__.partition(".")[0]
+    if root in sys.modules and hasattr(sys.modules[root], "asarray"):
+        return sys.modules[root]
+    raise TypeError(
+        f"expected an array of NumPy, torch or an array-API library, got {type(x).__name__}: "
+        "convert it with numpy.asarray"
+    )
+
+
+def is_numpy(x: object) -> bool:
+    """Whether ``x`` is a NumPy array, so that a NumPy fast path applies."""
+    return isinstance(x, np.ndarray)
+
+
+def _verb(name: str) -> Callable[[Time], Any]:
+    scalar: Callable[[float], float] = getattr(math, name)
+
+    def verb(x: Time) -> Any:
+        if isinstance(x, float | int):
+            return scalar(x)
+        return getattr(namespace(x), name)(x)
+
+    verb.__name__ = name
+    verb.__doc__ = f"Elementwise ``{name}``; a float stays a Python float."
+    return verb
+
+
+exp, expm1, log1p = _verb("exp"), _verb("expm1"), _verb("log1p")
+sin, cos, tan, sinh = _verb("sin"), _verb("cos"), _verb("tan"), _verb("sinh")
+asin, atan, asinh = _verb("asin"), _verb("atan"), _verb("asinh")
+
+
+def log(x: Time) -> Any:
+    """Natural logarithm, ``-inf`` at zero (as arrays have it) also for a float."""
+    if isinstance(x, float | int):
+        return math.log(x) if x > 0 else (-math.inf if x == 0 else math.nan)
+    if is_numpy(x):
+        with np.errstate(divide="ignore"):
+            return np.log(x)
+    return namespace(x).log(x)
+
+
+def sqrt(x: Time) -> Any:
+    """Square root; a float stays a Python float."""
+    return math.sqrt(x) if isinstance(x, float | int) else namespace(x).sqrt(x)
+
+
+def maximum(x: Time, floor: float) -> Any:
+    """The larger of ``x`` and the number ``floor``, elementwise."""
+    return max(x, floor) if isinstance(x, float | int) else where(x > floor, x, floor)
+
+
+def where(condition: Any, a: Time, b: Time) -> Any:
+    """Choose ``a`` or ``b``; ``condition`` and at least one choice are arrays, or all are scalars."""
+    if isinstance(condition, bool | np.bool_):
+        return a if condition else b
+    xp = namespace(condition)
+    model = a if not isinstance(a, float | int) else b
+    if isinstance(a, float | int):
+        a = xp.full_like(model, a)
+    if isinstance(b, float | int):
+        b = xp.full_like(model, b)
+    return xp.where(condition, a, b)
+
+
+def per_sample(t: Time) -> bool:
+    """Whether ``t`` carries one clock a sample rather than one clock for the batch."""
+    return not isinstance(t, float | int)
+
+
+def event_size(x: Array) -> int:
+    """How many numbers one sample of the batch ``x`` (B, *D) has."""
+    return math.prod(x.shape[1:])
+
+
+def _event_axes(x: Array) -> tuple[int, ...]:
+    return tuple(range(1, len(x.shape)))
+
+
+def event_norm(x: Array) -> Array:
+    """Euclidean norm of each sample, shape (B, 1, ..., 1)."""
+    xp = namespace(x)
+    return sqrt(xp.sum(x * x, axis=_event_axes(x), keepdims=True))
+
+
+def batch_rms(x: Array) -> Array:
+    """Root mean square of each sample, shape (B, 1, ..., 1)."""
+    return event_norm(x) / math.sqrt(event_size(x))
+
+
+def rows_finite(x: Array) -> Any:
+    """Which samples of (B, *D) are finite: a NumPy bool array (B,), or ``True`` when all are."""
+    xp = namespace(x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(xp.sum(x))  # one pass: a finite sum has only finite terms
+    if math.isfinite(total):
+        return True
+    return to_numpy(xp.all(xp.isfinite(xp.reshape(x, (x.shape[0], -1))), axis=1))
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """A NumPy copy or view of any supported array."""
+    if is_numpy(x):
+        return cast(np.ndarray, x)
+    if hasattr(x, "detach"):
+        x = x.detach().cpu()
+        return cast(np.ndarray, x.numpy())
+    return np.asarray(x)
+
+
+def like(values: np.ndarray | float, x: Array) -> Array:
+    """The NumPy ``values`` as an array of the library, dtype and device of ``x``."""
+    if is_numpy(x):
+        return np.asarray(values, dtype=x.dtype)
+    kwargs = {"device": x.device} if hasattr(x, "device") else {}
+    return namespace(x).asarray(np.asarray(values), dtype=x.dtype, **kwargs)
+
+
+def take(x: Array, rows: np.ndarray) -> Array:
+    """The samples ``rows`` (an integer array) of ``x``."""
+    if is_numpy(x):
+        return x[rows]
+    xp = namespace(x)
+    index = xp.asarray(rows)
+    if hasattr(xp, "index_select"):  # torch: its `take` flattens
+        return xp.index_select(x, 0, index.to(x.device))
+    return xp.take(x, index, axis=0)
+
+
+def fill_rows(full: Array, rows: np.ndarray, values: Array) -> Array:
+    """A copy of ``full`` whose samples ``rows`` hold ``values``."""
+    # Gathering from [full, values] needs nothing beyond the array API standard.
+    index = np.arange(full.shape[0])
+    index[rows] = full.shape[0] + np.arange(len(rows))
+    return take(concat([full, values]), index)
+
+
+def concat(parts: Sequence[Array]) -> Array:
+    """Join batches along the sample axis."""
+    return parts[0] if len(parts) == 1 else namespace(parts[0]).concat(list(parts), axis=0)
+
+
+def interp(t: Time, xs: np.ndarray, ys: np.ndarray) -> Any:
+    """Piecewise linear interpolation of a table; a float stays a float, an array keeps its library."""
+    if isinstance(t, float | int):
+        return float(np.interp(t, xs, ys))
+    return like(np.interp(to_numpy(t), xs, ys), t)
+
+
+_lock = threading.Lock()
+_holders = 0
+_held: Any = None
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread: results then depend neither on the machine's load nor on `workers`.
+
+    The setting is the process's, so the first holder sets it and the last one out restores it.
+    """
+    global _holders, _held
+    with _lock:
+        if _holders == 0:
+            _held = _blas().limit(limits=1, user_api="blas")
+            _held.__enter__()
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                _held.__exit__(None, None, None)

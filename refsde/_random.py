@@ -1,0 +1,76 @@
+"""Counter-based normals, so that sample i depends on (rng, i) alone.
+
+The normals of a run are an infinite table, addressed by (key, block, call): Philox is keyed by
+(key, block), the number of the call stands in the highest word of its counter, and one call is
+drawn row-major, so that a shorter batch reads a prefix of what a longer one reads.  A block is a
+fixed number of samples and part of the definition of the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["KeyedNormals", "block_rows", "run_key"]
+
+START = 2**64 - 1  # the call reserved for a run's initial draw
+_U64 = np.uint64
+
+
+def run_key(rng: np.random.Generator | int | None | object) -> int:
+    """The 64-bit key of a run; an int and a Generator made from it give the same key."""
+    try:
+        generator = np.random.default_rng(rng)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as problem:
+        raise TypeError(
+            f"`rng` must be None, a non-negative int, a SeedSequence or a numpy Generator, got {rng!r}"
+        ) from problem
+    return int(generator.integers(2**64, dtype=np.uint64))
+
+
+def block_rows(event_size: int) -> int:
+    """Samples in a noise block: 16384 for small events, else the power of two with B*D <= 2**20."""
+    if event_size <= 64:
+        return 16384
+    return int(max(1, 2 ** int(np.floor(np.log2(2**20 / event_size)))))
+
+
+class KeyedNormals:
+    """Unit normals and uniforms by address (key, block, call)."""
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self._bits = np.random.Philox(key=0)
+        self._generator = np.random.Generator(self._bits)
+
+    def _seek(self, block: int, call: int) -> None:
+        # Re-keying one Philox costs a quarter of making a new one.
+        self._bits.state = {
+            "bit_generator": "Philox",
+            "state": {"counter": np.array([0, 0, 0, call], _U64), "key": np.array([self.key, block], _U64)},
+            "buffer": np.zeros(4, _U64),
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }  # fmt: skip
+
+    def normal(self, rows: np.ndarray, event: tuple[int, ...], call: int) -> np.ndarray:
+        """Float64 normals (len(rows), *event) of the absolute samples ``rows``, ascending."""
+        return self._gather(rows, event, call, self._generator.standard_normal)
+
+    def uniform(self, rows: np.ndarray, event: tuple[int, ...], call: int) -> np.ndarray:
+        """Float64 uniforms on [0, 1) of the absolute samples ``rows``, ascending."""
+        return self._gather(rows, event, call, self._generator.random)
+
+    def _gather(self, rows: np.ndarray, event: tuple[int, ...], call: int, draw) -> np.ndarray:  # type: ignore[no-untyped-def]
+        size = block_rows(int(np.prod(event, dtype=int)))
+        blocks = rows // size
+        parts = []
+        for block in np.unique(blocks):
+            local = rows[blocks == block] - block * size
+            self._seek(int(block), call)
+            last = int(local[-1]) + 1
+            drawn = draw((last, *event))
+            parts.append(drawn if last == len(local) else drawn[local])
+        if len(parts) == 1:
+            return np.asarray(parts[0])
+        return np.concatenate(parts) if parts else np.empty((0, *event))

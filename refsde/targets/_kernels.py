@@ -1,0 +1,254 @@
+r"""NumPy fast paths of the mixture formulas: blocks of fixed width, coordinates first.
+
+A block holds `width` samples as columns, so that every reduction over components or coordinates runs
+along the first axes, at the speed of memory, and every matrix product has the same shape whatever the
+batch: BLAS rounds differently for other shapes, and sample i must not depend on its batch mates.
+Short blocks are padded with zeros.
+
+The readable definitions stand in `refsde.targets.mixture`; the tests hold these equal to them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Law", "evaluate"]
+
+Level = float | np.ndarray  # a noise level shared by all points, or one a point
+Wanted = frozenset[str]  # of "score", "logpdf", "denoise", "divergence", "jvp", "resp"
+_LOG_2PI = math.log(2 * math.pi)
+_BLOCK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Law:
+    """A mixture of Gaussians, diagonalised once.
+
+    Attributes
+    ----------
+    log_w : array (K,)
+        Log weights.
+    mu : array (K, d)
+        Means.
+    lam : array (K, d) or (K, 1)
+        Eigenvalues of the covariances; one a component if spherical.
+    U : array (K, d, d) or None
+        Eigenvectors as columns, None where they are the coordinate axes.
+    """
+
+    log_w: np.ndarray
+    mu: np.ndarray
+    lam: np.ndarray
+    U: np.ndarray | None
+
+    def cast(self, dtype: np.dtype) -> Law:
+        """The same law in another precision."""
+        if self.mu.dtype == dtype:
+            return self
+        U = None if self.U is None else self.U.astype(dtype)
+        return Law(self.log_w.astype(dtype), self.mu.astype(dtype), self.lam.astype(dtype), U)
+
+
+def _width(rows: int, itemsize: int = 8) -> int:
+    """Samples in a block whose buffer has ``rows`` rows: a power of two, buffer about 1 MB."""
+    return int(np.clip(2 ** round(math.log2(_BLOCK_BYTES / (rows * itemsize))), 64, 8192))
+
+
+def _blocks(x: np.ndarray, width: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (rows, block (d, width)); the last block is padded with zeros."""
+    n = len(x)
+    for i in range(0, n, width):
+        block = x[i : i + width]
+        if len(block) < width:
+            padded = np.zeros((width, x.shape[1]), x.dtype)
+            padded[: len(block)] = block
+            block = padded
+        yield slice(i, min(i + width, n)), block.T
+
+
+def _pad(values: np.ndarray, rows: slice, width: int) -> np.ndarray:
+    """One value a sample, on the block; the padding repeats the last (any valid time would do)."""
+    chunk = values[rows]
+    return chunk if len(chunk) == width else np.pad(chunk, (0, width - len(chunk)), mode="edge")
+
+
+def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn logits (K, width) into responsibilities in place; return (log of their sum, its max)."""
+    top = np.max(logits, axis=0)
+    logits -= top
+    np.exp(logits, out=logits)
+    total = np.sum(logits, axis=0)
+    logits /= total  # by the sum, not by exp(-logsumexp): that would scale the score by 1 + eps |l|
+    return np.log(total), top
+
+
+def evaluate(
+    law: Law, x: np.ndarray, a: Level, s: Level, want: Wanted, u: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Evaluate what is wanted of the law of a x_0 + s z at the points ``x`` (n, d).
+
+    Parameters
+    ----------
+    law : Law
+        Law of x_0.
+    x : array (n, d)
+        Points.
+    a, s : float or array (n,)
+        Signal coefficient and noise standard deviation, shared or one a point.
+    want : frozenset of str
+        Which results.
+    u : array (n, d), optional
+        Directions, for "jvp".
+    """
+    law = law.cast(x.dtype)
+    n, K = len(x), len(law.log_w)
+    out: dict[str, np.ndarray] = {name: np.empty_like(x) for name in want & {"score", "denoise", "jvp"}}
+    out |= {name: np.empty(n, x.dtype) for name in want & {"logpdf", "divergence"}}
+    if "resp" in want:
+        out["resp"] = np.empty((n, K), x.dtype)
+    isotropic = law.lam.shape[1] == 1 and bool(np.all(law.lam == law.lam[0]))
+    if isotropic and not want & {"divergence", "jvp"}:
+        _isotropic(law, x, a, s, out)
+    else:
+        _general(law, x, a, s, out, u)
+    return out
+
+
+def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray]) -> None:
+    """All covariances the same multiple of I: |x|^2 cancels from the logits, which are then linear."""
+    K, d = law.mu.shape
+    one = x.dtype.type
+    centre = np.mean(law.mu, axis=0)  # shifts x and the means together: smaller products, fewer lost digits
+    mu = law.mu - centre
+    half_norm = np.sum(mu * mu, axis=1)[:, None] / 2
+    mu_t = np.ascontiguousarray(mu.T)
+    width = _width(max(K, d), x.itemsize)
+    for rows, block in _blocks(x, width):
+        a_, s_ = (one(v) if isinstance(v, float) else _pad(v, rows, width) for v in (a, s))
+        v = a_ * a_ * law.lam[0, 0] + s_ * s_
+        X = block - (centre[:, None] * a_)
+        logits = mu @ X
+        logits *= a_ / v
+        logits -= half_norm * (a_ * a_ / v)
+        logits += law.log_w[:, None]
+        log_total, _ = _softmax(logits)
+        kept = rows.stop - rows.start
+        mean = mu_t @ logits  # E[component mean | x], centred
+        if "score" in out:
+            mean_x = mean * a_
+            mean_x -= X
+            mean_x /= v
+            out["score"][rows] = mean_x.T[:kept]
+        if "denoise" in out:
+            shrink = a_ * law.lam[0, 0] / v
+            out["denoise"][rows] = (centre[:, None] + mean + shrink * (X - a_ * mean)).T[:kept]
+        if "resp" in out:
+            out["resp"][rows] = logits.T[:kept]
+        if "logpdf" in out:
+            # From the winner k*: log w + log N(x; a mu, v) - log r, free of the cancelled |x|^2.
+            best = np.argmax(logits, axis=0)
+            gap = X - a_ * mu_t[:, best]
+            normal = -0.5 * (np.sum(gap * gap, axis=0) / v + d * (np.log(v) + _LOG_2PI))
+            out["logpdf"][rows] = (law.log_w[best] + normal + log_total)[:kept]
+
+
+class _Basis:
+    """Every component's whitened eigenbasis at one noise level (or one level a column of the block).
+
+    y_k = diag(v_k)^-1/2 U_k^T (x - a mu_k) with v_k = a^2 lam_k + s^2; arrays are (K, d or 1, 1 or width).
+    """
+
+    def __init__(self, law: Law, rotation: np.ndarray | None, a: np.ndarray, s: np.ndarray) -> None:
+        K, d = law.mu.shape
+        self.a, self.lam = a, law.lam[:, :, None]
+        self.v = a * a * self.lam + s * s
+        self.scale = 1 / np.sqrt(self.v)
+        centre = law.mu[:, :, None] if rotation is None else rotation.reshape(K, d, d) @ law.mu[:, :, None]
+        self.offset = a * centre * self.scale
+        copies = d / self.v.shape[1]  # a spherical component has one eigenvalue, d times
+        # One logarithm for eight eigenvalues: their product neither over- nor underflows float64.
+        step = 8 if self.v.dtype == np.float64 else 1
+        products = np.multiply.reduceat(self.v, range(0, self.v.shape[1], step), axis=1)
+        log_det = copies * np.sum(np.log(products), axis=1)
+        self.log_normaliser = law.log_w[:, None] - 0.5 * (log_det + d * _LOG_2PI)
+        self.copies = copies
+        # One level for all: scale the rotation once.  A level a column: scale the rotated block.
+        self.rotation, self.late = rotation, True
+        if rotation is not None and self.v.shape[2] == 1:
+            self.rotation, self.late = rotation * np.broadcast_to(self.scale, (K, d, 1)).reshape(K * d, 1), False
+
+    def trace(self) -> np.ndarray:
+        """Trace (K, .) of every component's precision."""
+        return np.asarray(self.copies * np.sum(1 / self.v, axis=1))
+
+    def project(self, block: np.ndarray) -> np.ndarray:
+        """Scaled coordinates (K, d, width) of the columns of ``block`` (d, width)."""
+        if self.rotation is None:
+            return np.asarray(block * self.scale)
+        Y = (self.rotation @ block).reshape(len(self.lam), len(block), -1)
+        if self.late:
+            Y *= self.scale
+        return Y
+
+    def back(self, Y: np.ndarray) -> np.ndarray:
+        """Sum of U_k diag(v_k)^-1/2 Y_k over components, as rows (width, d)."""
+        if self.late:
+            Y = Y * self.scale
+        if self.rotation is None:
+            return np.sum(Y, axis=0).T
+        return Y.reshape(len(self.rotation), -1).T @ self.rotation
+
+
+def _general(
+    law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray], u: np.ndarray | None
+) -> None:
+    """Any covariances, in the whitened eigenbasis of each component."""
+    K, d = law.mu.shape
+    rotation = None if law.U is None else np.ascontiguousarray(law.U.transpose(0, 2, 1)).reshape(K * d, d)
+    width = _width(K * d, x.itemsize)
+    one = x.dtype.type
+    basis = _Basis(law, rotation, one(a), one(s)) if isinstance(a, float) else None
+    for rows, block in _blocks(x, width):
+        at = basis or _Basis(law, rotation, _pad(np.asarray(a), rows, width), _pad(np.asarray(s), rows, width))
+        Y = at.project(block)
+        Y -= at.offset
+        logits = np.einsum("kdn,kdn->kn", Y, Y)
+        logits *= -0.5
+        logits += at.log_normaliser
+        log_total, top = _softmax(logits)
+        if "logpdf" in out:
+            out["logpdf"][rows] = (top + log_total)[: rows.stop - rows.start]
+        _collect(law, at, Y, logits, rows, out, u)
+
+
+def _collect(
+    law: Law, at: _Basis, Y: np.ndarray, r: np.ndarray, rows: slice, out: dict[str, np.ndarray], u: np.ndarray | None
+) -> None:
+    """Write the wanted results of one block, from whitened coordinates Y and responsibilities r."""
+    kept = rows.stop - rows.start
+    if "resp" in out:
+        out["resp"][rows] = r.T[:kept]
+    if not out.keys() & {"score", "denoise", "divergence", "jvp"}:
+        return
+    in_place = out.keys() <= {"score", "logpdf", "resp"}
+    weighted = np.multiply(Y, r[:, None, :], out=Y if in_place else None)
+    if "denoise" in out:
+        # E[x_0|x] = sum_k r_k (mu_k + a U_k (lam/v) U_k^T (x - a mu_k)): direct, no division by a or s
+        out["denoise"][rows] = (at.back(weighted * (at.a * at.lam)) + r.T @ law.mu)[:kept]
+    score = -at.back(weighted)
+    if "score" in out:
+        out["score"][rows] = score[:kept]
+    if "divergence" in out:
+        curvature = np.einsum("kdn,kdn->n", weighted * at.scale, Y * at.scale) - np.sum(r * at.trace(), axis=0)
+        out["divergence"][rows] = (curvature - np.einsum("nd,nd->n", score, score))[:kept]
+    if "jvp" in out and u is not None:
+        directions = np.zeros_like(score)
+        directions[:kept] = u[rows]
+        Z = at.project(directions.T)
+        along = np.einsum("kdn,kdn->kn", Y, Z)
+        curved = at.back(weighted * along[:, None, :] - Z * r[:, None, :])
+        out["jvp"][rows] = (curved - score * np.einsum("nd,nd->n", score, directions)[:, None])[:kept]
