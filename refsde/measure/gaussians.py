@@ -8,11 +8,11 @@ mean and unbiased covariance (divisor n - 1).  Singular covariances are welcome 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from refsde._array import Array, to_numpy
+from refsde._array import Array, one_blas_thread, to_numpy
 from refsde.measure.metrics import LARGEST, as_sample
 
 __all__ = ["frechet", "gaussian_kl", "gaussian_w2"]
@@ -32,7 +32,7 @@ class Moments(Protocol):
 Gaussian = Moments | tuple[Array, Array] | Array
 
 
-def _moments(g: Gaussian, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _moments(g: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean (d,) and covariance (d, d) of a pair, a law or a sample; checked."""
     if isinstance(g, tuple) and len(g) == 2:
         mean, cov = g
@@ -72,6 +72,7 @@ def _factor(cov: np.ndarray, name: str) -> np.ndarray:
     return np.asarray(vectors * np.sqrt(np.maximum(lam, 0.0)))
 
 
+@one_blas_thread()
 def frechet(x: Gaussian, y: Gaussian) -> float:
     r"""Squared Frechet distance between two Gaussian fits (squared, as FID is).
 
@@ -99,8 +100,8 @@ def frechet(x: Gaussian, y: Gaussian) -> float:
 
     References
     ----------
-    Dowson, Landau (1982), The Frechet distance between multivariate normal distributions,
-    equation (4).  Heusel et al. (2017), equation (6), for the name FID.
+    Dowson, Landau (1982), The Frechet distance between multivariate normal distributions.
+    Heusel et al. (2017), equation (6), for its use as FID.
 
     Examples
     --------
@@ -136,7 +137,7 @@ def gaussian_w2(p: Gaussian, q: Gaussian) -> float:
 
     References
     ----------
-    Dowson, Landau (1982), equation (4).
+    Dowson, Landau (1982), The Frechet distance between multivariate normal distributions.
 
     Examples
     --------
@@ -147,6 +148,7 @@ def gaussian_w2(p: Gaussian, q: Gaussian) -> float:
     return math.sqrt(frechet(p, q))
 
 
+@one_blas_thread()
 def gaussian_kl(p: Gaussian, q: Gaussian) -> float:
     r"""Relative entropy KL(p || q) of two Gaussians, in nats.
 
@@ -172,7 +174,7 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> float:
 
     References
     ----------
-    Kullback (1959), Information Theory and Statistics, chapter 9, equation (1.4).
+    Kullback (1959), Information Theory and Statistics, chapter 9.
 
     Examples
     --------
@@ -194,4 +196,4 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> float:
     if mu[0] <= RELATIVE_ZERO * len(mu) * mu[-1]:
         return math.inf
     shift = (m1 - m2) @ whiten
-    return float(0.5 * (shift @ shift + np.sum(mu - 1 - np.log(mu))))
+    return max(0.0, float(0.5 * (shift @ shift + np.sum(mu - 1 - np.log(mu)))))

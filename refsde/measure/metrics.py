@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import elementwise
@@ -19,12 +19,15 @@ from scipy.spatial.distance import pdist
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from refsde._array import Array, to_numpy
+from refsde._array import Array, one_blas_thread, to_numpy
 from refsde._random import run_key
+
+Parts = list[tuple[float, float, float]]  # (weight, mean, standard deviation) of each component
+find_root: Any = elementwise.find_root  # untyped on purpose: its stubs know no `args`
 
 __all__ = ["energy_distance", "mmd", "sliced_wasserstein", "wasserstein_1d"]
 
-BLOCK = 2**22  # numbers in one block of projections (32 MB)
+BLOCK = 2**17  # numbers in one block of projections (1 MB: it stays in the cache)
 TILE = 512  # rows and columns of one tile of pair distances (2 MB: it stays in the cache)
 MEDIAN_POINTS = 1024  # points whose pair distances give the default bandwidth of `mmd`
 LARGEST = 1e140  # a larger entry overflows once squared and summed
@@ -94,7 +97,7 @@ def _power_mean(values: np.ndarray, p: float, weights: np.ndarray | None = None)
     scale = values.max(axis=-1, keepdims=True)
     powers = (values / np.where(scale > 0, scale, 1.0)) ** p
     mean = powers.mean(axis=-1) if weights is None else powers @ weights
-    return cast(np.ndarray, scale[..., 0] * mean ** (1 / p))
+    return np.asarray(scale[..., 0] * mean ** (1 / p))
 
 
 def _transport(x: np.ndarray, y: np.ndarray, p: float) -> np.ndarray:
@@ -110,6 +113,7 @@ def _transport(x: np.ndarray, y: np.ndarray, p: float) -> np.ndarray:
     return _power_mean(np.abs(x[..., start // m] - y[..., start // n]), p, weights)
 
 
+@one_blas_thread()
 def sliced_wasserstein(
     x: Array,
     y: Array,
@@ -120,7 +124,9 @@ def sliced_wasserstein(
 ) -> float:
     r"""Sliced Wasserstein distance between two samples.
 
-    .. math:: SW_p = \Big( \tfrac1L \sum_{l=1}^{L} W_p(\theta_l \cdot x, \theta_l \cdot y)^p \Big)^{1/p}
+    .. math::
+
+        SW_p = \Big( \tfrac1L \sum_{l=1}^L W_p(\theta_l \cdot x, \theta_l \cdot y)^p \Big)^{1/p}
 
     over L unit vectors drawn uniformly once: with the same ``rng`` every call uses the same ones,
     so that two solvers are compared along the same directions.  Each W_p is exact.
@@ -148,7 +154,8 @@ def sliced_wasserstein(
 
     References
     ----------
-    Bonneel, Rabin, Peyre, Pfister (2015), Sliced and Radon Wasserstein barycenters, section 3.
+    Bonneel, Rabin, Peyre, Pfister (2015), Sliced and Radon Wasserstein
+    barycenters of measures.
 
     Examples
     --------
@@ -163,7 +170,7 @@ def sliced_wasserstein(
     if d > 1:
         normals = np.random.default_rng(run_key(rng)).standard_normal((projections, d))
         directions = normals / np.linalg.norm(normals, axis=1, keepdims=True)
-    step = max(1, BLOCK // max(len(x), len(y)))
+    step = max(16, BLOCK // max(len(x), len(y)))  # fewer than 16 would reread x too often
     blocks = [directions[i : i + step] for i in range(0, len(directions), step)]
     return float(_power_mean(np.concatenate([_transport(b @ x.T, b @ y.T, p) for b in blocks]), p))
 
@@ -197,7 +204,7 @@ def wasserstein_1d(x: Array, y: Array | Mixture, *, p: float = 1.0) -> float:
 
     References
     ----------
-    Villani (2003), Topics in Optimal Transportation, theorem 2.18.
+    Villani (2003), Topics in Optimal Transportation, remarks 2.19.
 
     Examples
     --------
@@ -205,51 +212,53 @@ def wasserstein_1d(x: Array, y: Array | Mixture, *, p: float = 1.0) -> float:
     >>> rs.measure.wasserstein_1d([0.0, 1.0], [0.0, 1.0, 2.0])
     0.5
     """
-    p, law = _order(p), hasattr(y, "eigh")
-    x, y = (as_sample(x, "x"), y) if law else _pair(x, y)
-    if x[0].size != 1 or (law and np.shape(y.means)[1:] not in ((), (1,))):
+    p = _order(p)
+    law: Any = y if hasattr(y, "eigh") else None
+    first, second = _pair(x, y) if law is None else (as_sample(x, "x"), np.atleast_1d(law.means))
+    if first[0].size != 1 or second[0].size != 1:
         raise ValueError(
             "`wasserstein_1d` compares laws of numbers, got more than one coordinate a sample: "
             "pick a coordinate, or use `sliced_wasserstein`"
         )
-    if not law:
-        return float(_transport(x[:, 0], y[:, 0], p))
+    if law is None:
+        return float(_transport(first.ravel(), second.ravel(), p))
     if p != 1:
         raise ValueError(f"`p` must be 1 against a law, got {p:g}: compare with `y.sample(m)`")
-    return _w1_to_mixture(np.sort(x.ravel()), y)
+    return _w1_to_mixture(np.sort(first.ravel()), law)
+
+
+def _cdf(t: np.ndarray, parts: Parts) -> np.ndarray:
+    """F(t) of a mixture of N(m, s^2) with weights w."""
+    return np.asarray(sum(w * ndtr((t - m) / s) for w, m, s in parts))
+
+
+def _integrated_cdf(t: np.ndarray, parts: Parts) -> np.ndarray:
+    """Integral of F up to t: of one normal, s (z Phi(z) + phi(z)) with z = (t - m) / s."""
+    terms = ((w, s, (t - m) / s, t - m) for w, m, s in parts)
+    return np.asarray(sum(w * (r * ndtr(z) + s * norm.pdf(z)) for w, s, z, r in terms))
 
 
 def _w1_to_mixture(x: np.ndarray, target: Mixture) -> float:
     """Integral of |F_n - F| for ascending x (n,)."""
     weights, means = np.asarray(target.weights), np.ravel(target.means)
-    # A component without width is a step; the smallest width there is gives it.
+    # A component without width is a step; the smallest width there is gives it, through z = inf.
     stds = np.sqrt(np.maximum(np.ravel(target.eigh()[0]), np.finfo(float).tiny))
-
-    def standard(t: np.ndarray) -> Iterator[tuple[float, np.ndarray, float, np.ndarray]]:
-        for w, m, s in zip(weights, means, stds, strict=True):
-            with np.errstate(over="ignore"):
-                yield w, t - m, s, (t - m) / s
-
-    def cdf(t: np.ndarray) -> np.ndarray:
-        return cast(np.ndarray, sum(w * ndtr(z) for w, _, _, z in standard(t)))
-
-    def below(t: np.ndarray) -> np.ndarray:  # integral of F up to t
-        with np.errstate(over="ignore"):
-            return cast(np.ndarray, sum(w * (r * ndtr(z) + s * norm.pdf(z)) for w, r, s, z in standard(t)))
-
-    left, right, level = x[:-1], x[1:], np.arange(1, len(x)) / len(x)
-    f = cdf(x)
-    # |level - F| on [left, right] changes sign at the quantile of `level`, if that lies inside.
-    split = np.where(f[:-1] >= level, left, right)
-    inside = (f[:-1] < level) & (level < f[1:])
-    if inside.any():
-        bracket = (left[inside], right[inside])
-        split[inside] = elementwise.find_root(lambda t, u: cdf(t) - u, bracket, args=(level[inside],)).x
-    g = below(x)
-    between = level * (2 * split - left - right) + g[:-1] + g[1:] - 2 * below(split)
-    # Beyond the last point, the integral of 1 - F is `below` minus the distance to the mean.
+    parts = list(zip(weights, means, stds, strict=True))
+    level = np.arange(1, len(x)) / len(x)
+    with np.errstate(over="ignore"):
+        f, g = _cdf(x, parts), _integrated_cdf(x, parts)
+        # level - F changes sign between two points at the quantile of `level`, if that is there.
+        split = np.where(f[:-1] >= level, x[:-1], x[1:])
+        inside = (f[:-1] < level) & (level < f[1:])
+        if inside.any():
+            bracket = (x[:-1][inside], x[1:][inside])
+            root = find_root(lambda t, u: _cdf(t, parts) - u, bracket, args=(level[inside],))
+            split[inside] = root.x
+        h = _integrated_cdf(split, parts)
+    middle = level * ((split - x[:-1]) - (x[1:] - split)) + (g[:-1] - h) + (g[1:] - h)
+    # Beyond the last point b the integral of 1 - F is E(X - b)^+ = E(b - X)^+ - (b - E X).
     tail = g[-1] - (x[-1] - weights @ means)
-    return float(g[0] + between.sum() + tail)
+    return float(g[0] + middle.sum() + tail)
 
 
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
@@ -275,6 +284,7 @@ def _centred(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x - centre, y - centre
 
 
+@one_blas_thread()
 def energy_distance(x: Array, y: Array) -> float:
     r"""Energy distance (the squared one) between two samples.
 
@@ -302,7 +312,7 @@ def energy_distance(x: Array, y: Array) -> float:
 
     References
     ----------
-    Szekely, Rizzo (2013), Energy statistics, equation (1.1).
+    Szekely, Rizzo (2013), Energy statistics: a class of statistics based on distances.
 
     Examples
     --------
@@ -329,6 +339,7 @@ def _median_distance(pool: np.ndarray) -> float:
     return median
 
 
+@one_blas_thread()
 def mmd(x: Array, y: Array, *, bandwidth: float | None = None) -> float:
     r"""Squared maximum mean discrepancy with a Gaussian kernel, unbiased.
 
@@ -359,7 +370,7 @@ def mmd(x: Array, y: Array, *, bandwidth: float | None = None) -> float:
 
     References
     ----------
-    Gretton, Borgwardt, Rasch, Schoelkopf, Smola (2012), A kernel two-sample test, equation (3).
+    Gretton, Borgwardt, Rasch, Schoelkopf, Smola (2012), A kernel two-sample test, lemma 6.
 
     Examples
     --------

@@ -1,0 +1,274 @@
+r"""What a solver integrates: the forward SDE, its reversal, or the probability flow.
+
+For the forward SDE dx = f x dt + g dw with marginals p_t,
+
+- the *reverse SDE*       dx = (f x - g^2 score) dt + g dw,      time running from T to 0,
+- the *probability flow*  dx = (f x - g^2 score / 2) dt,         in either direction,
+
+have the same marginals p_t when the score is exact.  A solver asks a process for its ``drift`` and for
+what ``diffuse`` makes of a Brownian increment; dt = s - t is negative in reverse, and written so.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from refsde._array import Array, Time, sqrt
+from refsde._types import SDE, Kind, Process, Score
+
+__all__ = ["ForwardSDE", "ProbabilityFlow", "ReverseSDE", "counted"]
+
+_SDE_METHODS = ("alpha", "sigma", "f", "g2", "rho", "lam", "t_of_lam")
+
+
+def _check_sde(sde: Any) -> None:
+    missing = [name for name in _SDE_METHODS if not callable(getattr(sde, name, None))]
+    if missing:
+        raise TypeError(
+            f"`sde` must be an SDE such as refsde.VP(), got {type(sde).__name__} without {', '.join(missing)}: "
+            "subclass refsde.LinearSDE"
+        )
+
+
+def _check_score(sde: SDE, score: Any) -> None:
+    if not callable(score):
+        hint = "target.score(sde)" if hasattr(score, "score") else "a function score(x, t)"
+        raise TypeError(f"`score` must be callable as score(x, t), got {type(score).__name__}: pass {hint}")
+    own = getattr(score, "sde", None)
+    if own is not None and own is not sde and own != sde:
+        raise ValueError(
+            f"`score` belongs to {own!r} but the process to {sde!r}: make it with target.score(sde) of the same sde"
+        )
+
+
+class _Scored:
+    """Predictions of a process with a score, taken directly where the score offers them."""
+
+    sde: SDE
+    score: Score
+    kind: ClassVar[Kind]
+    stochastic: ClassVar[bool]
+
+    def eps(self, x: Array, t: Time) -> Array:
+        """Predicted noise (B, *D) at ``x`` (B, *D) and ``t``; one evaluation of the score."""
+        if hasattr(self.score, "eps"):
+            return self.score.eps(x, t)
+        return -self.sde.sigma(t) * self.score(x, t)
+
+    def denoise(self, x: Array, t: Time) -> Array:
+        """Posterior mean of x_0 (B, *D) given ``x`` at ``t``; one evaluation of the score."""
+        if hasattr(self.score, "denoise"):
+            return self.score.denoise(x, t)
+        sigma = self.sde.sigma(t)
+        return (x + sigma * sigma * self.score(x, t)) / self.sde.alpha(t)
+
+    def colour(self, z: Array) -> Array:
+        """Shape independent unit normals ``z``; here they stay as they are."""
+        return z
+
+    def gram(self, v: Array) -> Array:
+        """Precondition a displacement ``v``; here it stays as it is."""
+        return v
+
+    def at(self, t: Time, s: Time) -> Self:
+        """Process for the step from ``t`` to ``s``: itself, its coefficients depend on time alone."""
+        return self
+
+    def start(self, z: Array) -> Array:
+        """States at T from unit normals ``z`` (B, *D): the prior's scale times ``z``."""
+        return self.sde.prior_std * z
+
+
+@dataclass(frozen=True)
+class ReverseSDE(_Scored):
+    r"""Reversal of a forward SDE: integrate it from T down to t_end to sample.
+
+    .. math:: dx = \left[f(t)x - g(t)^2\,\nabla\log p_t(x)\right]dt + g(t)\,dw, \qquad dt < 0 .
+
+    Parameters
+    ----------
+    sde : SDE
+        The forward SDE.
+    score : callable
+        ``score(x, t) -> (B, *D)``, the gradient of log p_t; ``target.score(sde)`` is exact.  If it also
+        has ``eps(x, t)`` or ``denoise(x, t)``, they are used where a solver asks for them.
+
+    Raises
+    ------
+    TypeError
+        If ``sde`` lacks a method of an SDE, or ``score`` is not callable.
+    ValueError
+        If ``score`` was made for another SDE.
+
+    References
+    ----------
+    Anderson (1982), Reverse-time diffusion equation models; Song et al. (2020), eq. 6.
+
+    Examples
+    --------
+    >>> import refsde as rs
+    >>> sde = rs.VP()
+    >>> process = rs.ReverseSDE(sde, rs.GaussianMixture.ring(8).score(sde))
+    """
+
+    sde: SDE
+    score: Score
+    kind: ClassVar[Kind] = "reverse"
+    stochastic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_sde(self.sde)
+        _check_score(self.sde, self.score)
+
+    def drift(self, x: Array, t: Time) -> Array:
+        """Drift f x - g^2 score, shape (B, *D)."""
+        return self.sde.f(t) * x - self.sde.g2(t) * self.score(x, t)
+
+    def diffuse(self, dw: Any, t: Time) -> Any:
+        """Diffusion term g(t) dw of a Brownian increment ``dw`` (B, *D)."""
+        return sqrt(self.sde.g2(t)) * dw
+
+
+@dataclass(frozen=True)
+class ProbabilityFlow(_Scored):
+    r"""The ordinary differential equation with the marginals of the SDE.
+
+    .. math:: dx = \left[f(t)x - \tfrac12 g(t)^2\,\nabla\log p_t(x)\right]dt .
+
+    Parameters
+    ----------
+    sde : SDE
+        The forward SDE.
+    score : callable
+        ``score(x, t) -> (B, *D)``, as for `ReverseSDE`.
+
+    Raises
+    ------
+    TypeError
+        If ``sde`` lacks a method of an SDE, or ``score`` is not callable.
+    ValueError
+        If ``score`` was made for another SDE.
+
+    References
+    ----------
+    Song et al. (2020), eq. 13.
+
+    Examples
+    --------
+    >>> import refsde as rs
+    >>> sde = rs.VP()
+    >>> flow = rs.ProbabilityFlow(sde, rs.GaussianMixture.ring(8).score(sde))
+    """
+
+    sde: SDE
+    score: Score
+    kind: ClassVar[Kind] = "flow"
+    stochastic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_sde(self.sde)
+        _check_score(self.sde, self.score)
+
+    def drift(self, x: Array, t: Time) -> Array:
+        """Drift f x - g^2 score / 2, shape (B, *D)."""
+        return self.sde.f(t) * x - 0.5 * self.sde.g2(t) * self.score(x, t)
+
+    def diffuse(self, dw: Any, t: Time) -> Any:
+        """Nothing: a flow has no diffusion term."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class ForwardSDE:
+    r"""The forward SDE itself, from data at t = 0 to noise at T.
+
+    .. math:: dx = f(t)x\,dt + g(t)\,dw .
+
+    It starts from data, so pass ``x=`` to ``refsde.sample``.
+
+    Parameters
+    ----------
+    sde : SDE
+        The forward SDE.
+
+    References
+    ----------
+    Song et al. (2020), eq. 5.
+
+    Examples
+    --------
+    >>> import refsde as rs
+    >>> process = rs.ForwardSDE(rs.VP())
+    """
+
+    sde: SDE
+    kind: ClassVar[Kind] = "forward"
+    stochastic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_sde(self.sde)
+
+    def score(self, x: Array, t: Time) -> Array:
+        """Raise: the forward SDE needs no score."""
+        raise TypeError("a ForwardSDE has no score: use ReverseSDE(sde, score) or ProbabilityFlow(sde, score)")
+
+    eps = score
+    denoise = score
+
+    def drift(self, x: Array, t: Time) -> Array:
+        """Drift f x, shape (B, *D)."""
+        return self.sde.f(t) * x
+
+    def diffuse(self, dw: Any, t: Time) -> Any:
+        """Diffusion term g(t) dw of a Brownian increment ``dw`` (B, *D)."""
+        return sqrt(self.sde.g2(t)) * dw
+
+    def colour(self, z: Array) -> Array:
+        """Shape independent unit normals ``z``; here they stay as they are."""
+        return z
+
+    def gram(self, v: Array) -> Array:
+        """Precondition a displacement ``v``; here it stays as it is."""
+        return v
+
+    def at(self, t: Time, s: Time) -> Self:
+        """Process for the step from ``t`` to ``s``: itself."""
+        return self
+
+    def start(self, z: Array) -> Array:
+        """Raise: the forward SDE starts from data."""
+        raise TypeError("a ForwardSDE starts from data: pass x=target.sample(n, rng=0) to refsde.sample")
+
+
+class _CountedScore:
+    """A score that counts its calls, and those of its direct predictions."""
+
+    def __init__(self, score: Score) -> None:
+        self.score = score
+        self.calls = 0
+
+    def __call__(self, x: Array, t: Time) -> Array:
+        self.calls += 1
+        return self.score(x, t)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.score, name)
+        if name not in ("eps", "denoise", "evaluate", "divergence", "jvp"):
+            return value
+
+        def counting(*args: Any) -> Any:
+            self.calls += 1
+            return value(*args)
+
+        return counting
+
+
+def counted(process: Process) -> tuple[Process, Callable[[], int]]:
+    """Return a copy of ``process`` whose score counts its calls, and a function that reads the count."""
+    counter = _CountedScore(process.score)
+    copied = copy.copy(process)
+    object.__setattr__(copied, "score", counter)  # also past a frozen dataclass
+    return copied, lambda: counter.calls

@@ -1,0 +1,128 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refsde._array import Array, to_numpy
+
+__all__ = ["Path", "Solution"]
+
+
+class Path(NamedTuple):
+    """States on the way.
+
+    Attributes
+    ----------
+    t : array (m,) or (m, n)
+        Times, one for all samples or one each.
+    x : array (m, n, *D)
+        Samples at these times, as NumPy.
+    """
+
+    t: np.ndarray
+    x: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Result of `refsde.sample`.
+
+    Attributes
+    ----------
+    x : array (n, *D)
+        Samples at the end; a failed sample holds its last finite state.
+    t : array (n,)
+        Time that each sample reached.
+    nfe : array (n,) of int
+        Evaluations of the score that each sample cost.
+    n_accepted, n_rejected : array (n,) of int
+        Steps taken and attempts rejected.
+    success : array (n,) of bool
+        False where a sample ceased to be finite.
+    path : Path or None
+        States on the way, if ``keep`` was given.
+    message : str
+        What happened, in words.
+    seed_entropy : int or None
+        Key of the noise: ``Gaussian(key=...)`` repeats the run.
+
+    Examples
+    --------
+    >>> import refsde as rs
+    >>> sde, target = rs.VP(), rs.GaussianMixture.ring(8)
+    >>> rs.sample(rs.ReverseSDE(sde, target.score(sde)), rs.EulerMaruyama(), 100, times=50, rng=0)
+    Solution(100 samples of shape (2,), 50 NFE: all 100 samples reached t = 0.001 in 50 steps)
+    """
+
+    x: Array
+    t: np.ndarray
+    nfe: np.ndarray
+    n_accepted: np.ndarray
+    n_rejected: np.ndarray
+    success: np.ndarray
+    path: Path | None
+    message: str
+    seed_entropy: int | None
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write everything to an ``.npz`` file (no pickles); samples of any library become NumPy."""
+        extra: dict[str, Any] = {} if self.path is None else {"path_t": self.path.t, "path_x": self.path.x}
+        if self.seed_entropy is not None:
+            extra["seed_entropy"] = np.array(self.seed_entropy, dtype=np.uint64)
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        with open(file, "wb") as handle:  # a handle: numpy then adds no suffix behind the user's back
+            np.savez(handle, x=to_numpy(self.x), message=np.array(self.message), **arrays, **extra)
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str]) -> Solution:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is not one of ours.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as data:
+                held = {name: data[name] for name in data.files}
+        except (ValueError, AttributeError, EOFError) as problem:
+            raise ValueError(f"`file` {os.fspath(file)!r} is not an .npz file written by Solution.save") from problem
+        missing = [name for name in ("x", "message", *_ARRAYS) if name not in held]
+        if missing:
+            raise ValueError(f"`file` {os.fspath(file)!r} lacks {missing}: it was not written by Solution.save")
+        return cls(
+            x=held["x"],
+            **{name: held[name] for name in _ARRAYS},
+            path=Path(held["path_t"], held["path_x"]) if "path_x" in held else None,
+            message=str(held["message"]),
+            seed_entropy=int(held["seed_entropy"]) if "seed_entropy" in held else None,
+        )
+
+    def __repr__(self) -> str:
+        low, high = int(self.nfe.min()), int(self.nfe.max())
+        nfe = f"{low}" if low == high else f"{low} to {high}"
+        return f"Solution({len(self.nfe)} samples of shape {tuple(self.x.shape[1:])}, {nfe} NFE: {self.message})"
+
+
+_ARRAYS = ("t", "nfe", "n_accepted", "n_rejected", "success")
+
+
+def summary(failed_step: np.ndarray, t: np.ndarray, steps: int | None) -> str:
+    """Say in words how a run ended; ``failed_step`` is 0 where a sample went through."""
+    n, failed = len(failed_step), int(np.count_nonzero(failed_step))
+    through = t[failed_step == 0]
+    end = f"reached t = {through[0]:g}" if len(through) else ""
+    pace = f" in {steps} steps" if steps is not None else ""
+    if failed == 0:
+        return f"all {n} samples {end}{pace}"
+    first = int(np.argmin(np.where(failed_step > 0, failed_step, np.iinfo(np.int64).max)))
+    lost = (
+        f"{failed} of {n} samples stopped with a non-finite state, the first (sample {first}) in step "
+        f"{failed_step[first]} from t = {t[first]:g}: look at the score there, or take smaller steps"
+    )
+    return f"{lost}; the other {n - failed} {end}{pace}" if failed < n else lost

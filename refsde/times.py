@@ -1,0 +1,172 @@
+r"""When the steps happen.
+
+A `Grid` is a strictly monotone list of times: descending from T to t_end to sample, ascending to add
+noise or to encode.  An n-step grid has n + 1 times; nothing else in the package knows n.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from refsde._array import Array, Time
+from refsde._types import SDE, Process, State
+
+__all__ = ["Grid"]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    r"""Fixed times shared by all samples.
+
+    Parameters
+    ----------
+    ts : array (n + 1,)
+        Strictly monotone, finite times: descending in reverse (T first, t_end last), ascending forward.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two times, or they are not finite and strictly monotone.
+
+    Notes
+    -----
+    Constructors: `uniform`, `power`, `logsnr`, `karras`; each runs from ``sde.T`` to ``t_end`` in n
+    steps and hits both ends exactly.
+
+    Examples
+    --------
+    >>> import refsde as rs
+    >>> rs.Grid.uniform(rs.VP(), 4, t_end=0.0).ts
+    (1.0, 0.75, 0.5, 0.25, 0.0)
+    """
+
+    ts: tuple[float, ...]
+
+    def __init__(self, ts: ArrayLike) -> None:
+        try:
+            times = np.asarray(ts, dtype=float)
+        except (TypeError, ValueError) as problem:
+            raise TypeError(f"`ts` must be a list of times, got {ts!r}") from problem
+        if times.ndim != 1 or len(times) < 2:
+            raise ValueError(f"`ts` must hold at least two times, got shape {times.shape}: give both ends")
+        if not np.all(np.isfinite(times)) or np.any(times < 0):
+            raise ValueError(f"`ts` must be finite and non-negative (0 is data), got {times!r}")
+        steps = np.diff(times)
+        if not (np.all(steps < 0) or np.all(steps > 0)):
+            raise ValueError(f"`ts` must be strictly monotone (descending in reverse), got {times!r}: remove repeats")
+        object.__setattr__(self, "ts", tuple(float(t) for t in times))
+
+    @classmethod
+    def uniform(cls, sde: SDE, n: int, t_end: float | None = None) -> Self:
+        """``n`` equal steps of time."""
+        return cls.power(sde, n, 1.0, t_end)
+
+    @classmethod
+    def power(cls, sde: SDE, n: int, kappa: float = 2.0, t_end: float | None = None) -> Self:
+        """``n`` steps, equal in t^(1/kappa): kappa = 1 is uniform, 2 the quadratic grid of DEIS and DDIM.
+
+        References
+        ----------
+        Zhang and Chen (2022), Fast Sampling of Diffusion Models with Exponential Integrator, section 4.
+        """
+        end = _end(sde, n, t_end)
+        if not (math.isfinite(kappa) and kappa > 0):
+            raise ValueError(f"`kappa` must be positive and finite, got {kappa!r}")
+        u = np.linspace(0.0, 1.0, n + 1)
+        root = 1 / kappa
+        return cls._pinned(sde, end, (sde.T**root + u * (end**root - sde.T**root)) ** kappa)
+
+    @classmethod
+    def logsnr(cls, sde: SDE, n: int, t_end: float | None = None) -> Self:
+        """``n`` steps, equal in lam = log(alpha / sigma).
+
+        References
+        ----------
+        Lu et al. (2022), DPM-Solver, section 3.4.
+        """
+        end = _end(sde, n, t_end)
+        return cls._levels(sde, end, np.linspace(_lam(sde, sde.T), _lam(sde, end), n + 1))
+
+    @classmethod
+    def karras(cls, sde: SDE, n: int, p: float = 7.0, t_end: float | None = None) -> Self:
+        """``n`` steps, equal in rho^(1/p) with rho = sigma / alpha.
+
+        Notes
+        -----
+        Karras et al. count n noise *levels* and append zero; here n steps end at ``t_end``.
+
+        References
+        ----------
+        Karras et al. (2022), eq. 5.
+        """
+        end = _end(sde, n, t_end)
+        if not (math.isfinite(p) and p > 0):
+            raise ValueError(f"`p` must be positive and finite, got {p!r}")
+        first, last = math.exp(-_lam(sde, sde.T) / p), math.exp(-_lam(sde, end) / p)
+        return cls._levels(sde, end, -p * np.log(np.linspace(first, last, n + 1)))
+
+    @classmethod
+    def _levels(cls, sde: SDE, end: float, lams: np.ndarray) -> Self:
+        return cls._pinned(sde, end, np.array([sde.t_of_lam(float(lam)) for lam in lams]))
+
+    @classmethod
+    def _pinned(cls, sde: SDE, end: float, ts: np.ndarray) -> Self:
+        ts[0], ts[-1] = sde.T, end  # exact ends, whatever the inversion rounded
+        return cls(ts)
+
+    def reversed(self) -> Self:
+        """Return the same times in the other direction."""
+        return type(self)(self.ts[::-1])
+
+    @property
+    def n(self) -> int:
+        """Number of steps."""
+        return len(self.ts) - 1
+
+    # -- the protocol of refsde's loop: the plan is the index of the time now --------------------
+
+    def start(self, process: Process, x: Array) -> tuple[Time, Any]:
+        """First time, and the plan."""
+        return self.ts[0], 0
+
+    def target(self, t: Time, plan: Any) -> Time | None:
+        """Next time, or None at the end."""
+        return self.ts[plan + 1] if plan + 1 < len(self.ts) else None
+
+    def judge(self, old: State, new: State, plan: Any) -> tuple[State, Any]:
+        """Accept every step: a grid ignores the error estimate."""
+        return new, plan + 1
+
+    def select(self, plan: Any, rows: np.ndarray) -> Any:
+        """Plan of the samples ``rows``: the same, the clock is shared."""
+        return plan
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grid) and self.ts == other.ts
+
+    def __hash__(self) -> int:
+        return hash(self.ts)
+
+    def __repr__(self) -> str:
+        return f"Grid({self.n} steps from {self.ts[0]:g} to {self.ts[-1]:g})"
+
+
+def _end(sde: SDE, n: int, t_end: float | None) -> float:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"`n` must be a positive int, the number of steps, got {n!r}")
+    end = sde.t_end if t_end is None else float(t_end)
+    if not 0 <= end < sde.T:
+        raise ValueError(f"`t_end` must lie in [0, T) = [0, {sde.T:g}), got {end!r}: t = 0 is data")
+    return end
+
+
+def _lam(sde: SDE, t: float) -> float:
+    lam = float(sde.lam(t))
+    if not math.isfinite(lam):
+        raise ValueError(f"lam is {lam} at t = {t:g}: a grid in lam or rho needs t_end > 0 and alpha(T) > 0")
+    return lam
