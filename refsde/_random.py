@@ -8,6 +8,9 @@ fixed number of samples and part of the definition of the result.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 __all__ = ["KeyedNormals", "block_rows", "run_key"]
@@ -61,16 +64,18 @@ class KeyedNormals:
         """Float64 uniforms on [0, 1) of the absolute samples ``rows``, ascending."""
         return self._gather(rows, event, call, self._generator.random)
 
-    def _gather(self, rows: np.ndarray, event: tuple[int, ...], call: int, draw) -> np.ndarray:  # type: ignore[no-untyped-def]
-        size = block_rows(int(np.prod(event, dtype=int)))
-        blocks = rows // size
+    def _gather(self, rows: np.ndarray, event: tuple[int, ...], call: int, draw: Callable[[tuple[int, ...]], np.ndarray]) -> np.ndarray:
+        size = block_rows(math.prod(event))
         parts = []
-        for block in np.unique(blocks):
-            local = rows[blocks == block] - block * size
-            self._seek(int(block), call)
-            last = int(local[-1]) + 1
-            drawn = draw((last, *event))
-            parts.append(drawn if last == len(local) else drawn[local])
+        first, last = (int(rows[0]) // size, int(rows[-1]) // size) if len(rows) else (0, -1)
+        edges = np.searchsorted(rows, size * np.arange(first, last + 2))
+        for block, (i, j) in enumerate(zip(edges[:-1], edges[1:], strict=True), start=first):
+            if i == j:
+                continue
+            local = rows[i:j] - block * size
+            self._seek(block, call)
+            drawn = draw((int(local[-1]) + 1, *event))
+            parts.append(drawn if len(drawn) == len(local) else drawn[local])
         if len(parts) == 1:
             return np.asarray(parts[0])
         return np.concatenate(parts) if parts else np.empty((0, *event))

@@ -133,18 +133,19 @@ def _iterate(
             new = solver(process.at(old.t, s), old, s, noise)
         state, plan = times.judge(old, new, plan)
         finite = rows_finite(state.x)
-        accepted = np.ones(len(live), bool) if not per_sample(state.t) else _flat(state.t) != _flat(old.t)
-        tally.nfe[live] += calls() - before
-        tally.n_accepted[live] += accepted
-        tally.n_rejected[live] += ~accepted
+        at = slice(None) if len(live) == len(rows) else live  # a slice costs nothing, an index array does
+        accepted = _flat(state.t) != _flat(old.t)
+        tally.nfe[at] += calls() - before
+        tally.n_accepted[at] += accepted
+        tally.n_rejected[at] += np.logical_not(accepted)
         if finite is not True:
             tally.failed_step[live[~finite]] = attempt
-            tally.n_accepted[live[~finite]] -= accepted[~finite]
+            tally.n_accepted[live[~finite]] -= np.broadcast_to(accepted, live.shape)[~finite]
             keep = np.flatnonzero(finite)
             live, plan = live[keep], times.select(plan, keep)
             state, noise = _select(state, keep), noise.on(rows[live])
         full = state if len(live) == len(rows) else _merge(full, live, state)
-        tally.t[live] = _flat(state.t)
+        tally.t[live if len(live) < len(rows) else slice(None)] = _flat(state.t)
         yield full
 
 

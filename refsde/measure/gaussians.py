@@ -72,7 +72,6 @@ def _factor(cov: np.ndarray, name: str) -> np.ndarray:
     return np.asarray(vectors * np.sqrt(np.maximum(lam, 0.0)))
 
 
-@one_blas_thread()
 def frechet(x: Gaussian, y: Gaussian) -> float:
     r"""Squared Frechet distance between two Gaussian fits (squared, as FID is).
 
@@ -109,9 +108,14 @@ def frechet(x: Gaussian, y: Gaussian) -> float:
     >>> rs.measure.frechet(([0.0, 0.0], [[1, 0], [0, 1]]), ([3.0, 0.0], [[4, 0], [0, 1]]))
     10.0
     """
-    (m1, c1), (m2, c2) = _moments(x, "x"), _moments(y, "y")
-    _same_dimension(m1, m2, "`x` and `y`")
-    overlap = np.linalg.svd(_factor(c1, "x").T @ _factor(c2, "y"), compute_uv=False).sum()
+    return _squared_w2(x, y, "x", "y")
+
+
+@one_blas_thread()
+def _squared_w2(x: Gaussian, y: Gaussian, name_x: str, name_y: str) -> float:
+    (m1, c1), (m2, c2) = _moments(x, name_x), _moments(y, name_y)
+    _same_dimension(m1, m2, f"`{name_x}` and `{name_y}`")
+    overlap = np.linalg.svd(_factor(c1, name_x).T @ _factor(c2, name_y), compute_uv=False).sum()
     shift = m1 - m2
     return max(0.0, float(shift @ shift + np.trace(c1) + np.trace(c2) - 2 * overlap))
 
@@ -145,7 +149,7 @@ def gaussian_w2(p: Gaussian, q: Gaussian) -> float:
     >>> rs.measure.gaussian_w2((0.0, 1.0), (3.0, 25.0))
     5.0
     """
-    return math.sqrt(frechet(p, q))
+    return math.sqrt(_squared_w2(p, q, "p", "q"))
 
 
 @one_blas_thread()

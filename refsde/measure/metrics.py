@@ -76,7 +76,7 @@ def _pair(x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _order(p: float) -> float:
-    if not (1 <= p < math.inf):
+    if not (isinstance(p, int | float) and 1 <= p < math.inf):
         raise ValueError(f"`p` must be a finite number >= 1, got {p!r}: use 1 or 2")
     return float(p)
 
@@ -188,7 +188,7 @@ def wasserstein_1d(x: Array, y: Array | Mixture, *, p: float = 1.0) -> float:
     x : array (n,) or (n, 1)
         Sample.
     y : array (m,) or (m, 1), or one-dimensional Gaussian mixture
-        Sample of any size, or the law itself (no second sample, hence half the noise floor).
+        Sample of any size, or the law itself (no second sample: a floor lower by about sqrt(2)).
     p : float
         Order, at least 1.
 
@@ -262,7 +262,7 @@ def _w1_to_mixture(x: np.ndarray, target: Mixture) -> float:
 
 
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
-    """Tiles of |x_i - y_j|^2 (overwritten by the next) and how often each is to be counted.
+    """Tiles of |x_i - y_j|^2, which may be overwritten, and how often each is to be counted.
 
     One GEMM a tile: [x, |x|^2, 1] . [-2y, 1, |y|^2].  Of the distances within one sample (y is x)
     only the tiles above the diagonal are made, and a point's distance to itself is exactly zero.

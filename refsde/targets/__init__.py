@@ -1,5 +1,14 @@
 """Exact data laws: the score, density and posterior of each are known at every noise level."""
 
+from refsde.targets.data import digits, digits_mixture, patches, patches_mixture
+from refsde.targets.empirical import Empirical
 from refsde.targets.mixture import GaussianMixture
 
-__all__ = ["GaussianMixture"]
+__all__ = [
+    "Empirical",
+    "GaussianMixture",
+    "digits",
+    "digits_mixture",
+    "patches",
+    "patches_mixture",
+]

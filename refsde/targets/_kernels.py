@@ -58,16 +58,21 @@ def _width(rows: int, itemsize: int = 8) -> int:
     return int(np.clip(2 ** round(math.log2(_BLOCK_BYTES / (rows * itemsize))), 64, 8192))
 
 
-def _blocks(x: np.ndarray, width: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield (rows, block (d, width)); the last block is padded with zeros."""
-    n = len(x)
+def _blocks(x: np.ndarray, width: int, last: Level) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (rows, block (d + 1, width)): samples as columns above one more coordinate ``last``.
+
+    The extra coordinate lets a matrix product subtract the means as well.  A short block is padded
+    with zeros.
+    """
+    n, d = x.shape
     for i in range(0, n, width):
-        block = x[i : i + width]
-        if len(block) < width:
-            padded = np.zeros((width, x.shape[1]), x.dtype)
-            padded[: len(block)] = block
-            block = padded
-        yield slice(i, min(i + width, n)), block.T
+        rows = slice(i, min(i + width, n))
+        kept = rows.stop - i
+        block = np.empty((d + 1, width), x.dtype)
+        block[:d, :kept] = x[rows].T
+        block[:d, kept:] = 0
+        block[d] = last if isinstance(last, float) else _pad(last, rows, width)
+        yield rows, block
 
 
 def _pad(values: np.ndarray, rows: slice, width: int) -> np.ndarray:
@@ -76,14 +81,12 @@ def _pad(values: np.ndarray, rows: slice, width: int) -> np.ndarray:
     return chunk if len(chunk) == width else np.pad(chunk, (0, width - len(chunk)), mode="edge")
 
 
-def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn logits (K, width) into responsibilities in place; return (log of their sum, its max)."""
-    top = np.max(logits, axis=0)
+def _exp_normalise(logits: np.ndarray) -> np.ndarray:
+    """Replace logits (K, width) by exp(logits - max) in place and return the max (width,)."""
+    top = np.asarray(np.max(logits, axis=0))
     logits -= top
     np.exp(logits, out=logits)
-    total = np.sum(logits, axis=0)
-    logits /= total  # by the sum, not by exp(-logsumexp): that would scale the score by 1 + eps |l|
-    return np.log(total), top
+    return top
 
 
 def evaluate(
@@ -119,77 +122,84 @@ def evaluate(
 
 
 def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray]) -> None:
-    """All covariances the same multiple of I: |x|^2 cancels from the logits, which are then linear."""
+    """All covariances the same multiple of I: |x|^2 cancels from the logits, which are then linear.
+
+    l_k = (a/v) mu_k.x - (a^2/2v) |mu_k|^2 + log w_k  and  score = (a E[mu_k | x] - x) / v,  v = a^2 lam + s^2.
+    """
     K, d = law.mu.shape
-    one = x.dtype.type
     centre = np.mean(law.mu, axis=0)  # shifts x and the means together: smaller products, fewer lost digits
     mu = law.mu - centre
-    half_norm = np.sum(mu * mu, axis=1)[:, None] / 2
-    mu_t = np.ascontiguousarray(mu.T)
+    half_norm, log_w = np.sum(mu * mu, axis=1)[:, None] / 2, law.log_w[:, None]
+    sums = np.concatenate([mu.T, np.ones((1, K), x.dtype)])  # one product gives sum r mu and sum r
+    shared = isinstance(a, float)
     width = _width(max(K, d), x.itemsize)
-    for rows, block in _blocks(x, width):
-        a_, s_ = (one(v) if isinstance(v, float) else _pad(v, rows, width) for v in (a, s))
-        v = a_ * a_ * law.lam[0, 0] + s_ * s_
-        X = block - (centre[:, None] * a_)
-        logits = mu @ X
-        logits *= a_ / v
-        logits -= half_norm * (a_ * a_ / v)
-        logits += law.log_w[:, None]
-        log_total, _ = _softmax(logits)
+    one = x.dtype.type
+    if shared:
+        v = one(a * a * float(law.lam[0, 0]) + s * s)
+        a = one(a)
+        linear = np.concatenate([mu * (a / v), log_w - half_norm * (a * a / v)], axis=1)
+    for rows, block in _blocks(x, width, 1.0):
+        at = a if shared else _pad(np.asarray(a), rows, width)
+        X = block[:d]
+        X -= centre[:, None] * at
+        if shared:
+            logits = linear @ block
+        else:
+            v = at * at * law.lam[0, 0] + _pad(np.asarray(s), rows, width) ** 2
+            logits = (mu @ X - half_norm * at) * (at / v) + log_w
+        _exp_normalise(logits)
+        *mean, total = sums @ logits
+        mean = np.stack(mean)
+        mean /= total  # E[mu_k | x], centred
         kept = rows.stop - rows.start
-        mean = mu_t @ logits  # E[component mean | x], centred
         if "score" in out:
-            mean_x = mean * a_
-            mean_x -= X
-            mean_x /= v
-            out["score"][rows] = mean_x.T[:kept]
+            out["score"][rows] = ((mean * at - X) / v).T[:kept]
         if "denoise" in out:
-            shrink = a_ * law.lam[0, 0] / v
-            out["denoise"][rows] = (centre[:, None] + mean + shrink * (X - a_ * mean)).T[:kept]
+            shrink = at * law.lam[0, 0] / v
+            out["denoise"][rows] = (centre[:, None] + mean + shrink * (X - at * mean)).T[:kept]
         if "resp" in out:
-            out["resp"][rows] = logits.T[:kept]
+            out["resp"][rows] = (logits / total).T[:kept]
         if "logpdf" in out:
-            # From the winner k*: log w + log N(x; a mu, v) - log r, free of the cancelled |x|^2.
+            # From the winner k*, whose exp(l - max) is 1: log w + log N(x; a mu, v) + log(total), free of
+            # the cancelled |x|^2.
             best = np.argmax(logits, axis=0)
-            gap = X - a_ * mu_t[:, best]
+            gap = X - at * mu.T[:, best]
             normal = -0.5 * (np.sum(gap * gap, axis=0) / v + d * (np.log(v) + _LOG_2PI))
-            out["logpdf"][rows] = (law.log_w[best] + normal + log_total)[:kept]
+            out["logpdf"][rows] = (law.log_w[best] + normal + np.log(total))[:kept]
 
 
 class _Basis:
     """Every component's whitened eigenbasis at one noise level (or one level a column of the block).
 
-    y_k = diag(v_k)^-1/2 U_k^T (x - a mu_k) with v_k = a^2 lam_k + s^2; arrays are (K, d or 1, 1 or width).
+    y_k = diag(v_k)^-1/2 (U_k^T x - a U_k^T mu_k) with v_k = a^2 lam_k + s^2; arrays are (K, d or 1, 1 or width).
+    In the coordinates (x, a) of a block, y_k is linear: one matrix product.
     """
 
-    def __init__(self, law: Law, rotation: np.ndarray | None, a: np.ndarray, s: np.ndarray) -> None:
+    def __init__(self, law: Law, frame: np.ndarray | None, a: np.ndarray, s: np.ndarray) -> None:
         K, d = law.mu.shape
-        self.a, self.lam = a, law.lam[:, :, None]
+        self.a, self.mu, self.lam = a, law.mu[:, :, None], law.lam[:, :, None]
         self.v = a * a * self.lam + s * s
         self.scale = 1 / np.sqrt(self.v)
-        centre = law.mu[:, :, None] if rotation is None else rotation.reshape(K, d, d) @ law.mu[:, :, None]
-        self.offset = a * centre * self.scale
-        copies = d / self.v.shape[1]  # a spherical component has one eigenvalue, d times
+        self.copies = d / self.v.shape[1]  # a spherical component has one eigenvalue, d times
         # One logarithm for eight eigenvalues: their product neither over- nor underflows float64.
         step = 8 if self.v.dtype == np.float64 else 1
         products = np.multiply.reduceat(self.v, range(0, self.v.shape[1], step), axis=1)
-        log_det = copies * np.sum(np.log(products), axis=1)
+        log_det = self.copies * np.sum(np.log(products), axis=1)
         self.log_normaliser = law.log_w[:, None] - 0.5 * (log_det + d * _LOG_2PI)
-        self.copies = copies
-        # One level for all: scale the rotation once.  A level a column: scale the rotated block.
-        self.rotation, self.late = rotation, True
-        if rotation is not None and self.v.shape[2] == 1:
-            self.rotation, self.late = rotation * np.broadcast_to(self.scale, (K, d, 1)).reshape(K * d, 1), False
+        # One level for all: scale the frame once.  A level a column: scale what it gives.
+        self.frame, self.late = frame, True
+        if frame is not None and self.v.shape[2] == 1:
+            self.frame, self.late = frame * np.broadcast_to(self.scale, (K, d, 1)).reshape(K * d, 1), False
 
     def trace(self) -> np.ndarray:
         """Trace (K, .) of every component's precision."""
         return np.asarray(self.copies * np.sum(1 / self.v, axis=1))
 
     def project(self, block: np.ndarray) -> np.ndarray:
-        """Scaled coordinates (K, d, width) of the columns of ``block`` (d, width)."""
-        if self.rotation is None:
-            return np.asarray(block * self.scale)
-        Y = (self.rotation @ block).reshape(len(self.lam), len(block), -1)
+        """Whitened coordinates (K, d, width) of the columns (x, a) of ``block`` (d + 1, width)."""
+        if self.frame is None:
+            return np.asarray((block[:-1] - self.mu * block[-1]) * self.scale)
+        Y = (self.frame @ block).reshape(len(self.mu), -1, block.shape[1])
         if self.late:
             Y *= self.scale
         return Y
@@ -198,31 +208,39 @@ class _Basis:
         """Sum of U_k diag(v_k)^-1/2 Y_k over components, as rows (width, d)."""
         if self.late:
             Y = Y * self.scale
-        if self.rotation is None:
+        if self.frame is None:
             return np.sum(Y, axis=0).T
-        return Y.reshape(len(self.rotation), -1).T @ self.rotation
+        return Y.reshape(len(self.frame), -1).T @ self.frame[:, :-1]
 
 
-def _general(
-    law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray], u: np.ndarray | None
-) -> None:
+def _frame(law: Law) -> np.ndarray | None:
+    """Rows (U_k^T, -U_k^T mu_k) of all components, (K d, d + 1); None where the U_k are the axes."""
+    if law.U is None:
+        return None
+    transposed = law.U.transpose(0, 2, 1)
+    K, d = law.mu.shape
+    return np.concatenate([transposed, -(transposed @ law.mu[:, :, None])], axis=2).reshape(K * d, d + 1)
+
+
+def _general(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray], u: np.ndarray | None) -> None:
     """Any covariances, in the whitened eigenbasis of each component."""
     K, d = law.mu.shape
-    rotation = None if law.U is None else np.ascontiguousarray(law.U.transpose(0, 2, 1)).reshape(K * d, d)
+    frame = _frame(law)
     width = _width(K * d, x.itemsize)
     one = x.dtype.type
-    basis = _Basis(law, rotation, one(a), one(s)) if isinstance(a, float) else None
-    for rows, block in _blocks(x, width):
-        at = basis or _Basis(law, rotation, _pad(np.asarray(a), rows, width), _pad(np.asarray(s), rows, width))
+    basis = _Basis(law, frame, one(a), one(s)) if isinstance(a, float) else None
+    for rows, block in _blocks(x, width, a):
+        at = basis or _Basis(law, frame, block[d], _pad(np.asarray(s), rows, width))
         Y = at.project(block)
-        Y -= at.offset
-        logits = np.einsum("kdn,kdn->kn", Y, Y)
-        logits *= -0.5
-        logits += at.log_normaliser
-        log_total, top = _softmax(logits)
+        r = np.einsum("kdn,kdn->kn", Y, Y)
+        r *= -0.5
+        r += at.log_normaliser
+        top = _exp_normalise(r)
+        total = np.sum(r, axis=0)
+        r /= total  # by the sum, not by exp(-logsumexp): that would scale the score by 1 + eps |l|
         if "logpdf" in out:
-            out["logpdf"][rows] = (top + log_total)[: rows.stop - rows.start]
-        _collect(law, at, Y, logits, rows, out, u)
+            out["logpdf"][rows] = (top + np.log(total))[: rows.stop - rows.start]
+        _collect(law, at, Y, r, rows, out, u)
 
 
 def _collect(
@@ -243,12 +261,13 @@ def _collect(
     if "score" in out:
         out["score"][rows] = score[:kept]
     if "divergence" in out:
-        curvature = np.einsum("kdn,kdn->n", weighted * at.scale, Y * at.scale) - np.sum(r * at.trace(), axis=0)
+        g2 = np.einsum("kdn,kdn->kn", weighted, Y / at.v)  # r |P_k (x - a mu_k)|^2
+        curvature = np.sum(g2, axis=0) - np.sum(r * at.trace(), axis=0)
         out["divergence"][rows] = (curvature - np.einsum("nd,nd->n", score, score))[:kept]
     if "jvp" in out and u is not None:
-        directions = np.zeros_like(score)
-        directions[:kept] = u[rows]
-        Z = at.project(directions.T)
+        directions = np.zeros((score.shape[1] + 1, len(score)), score.dtype)  # the extra coordinate stays 0
+        directions[:-1, :kept] = u[rows].T
+        Z = at.project(directions)
         along = np.einsum("kdn,kdn->kn", Y, Z)
         curved = at.back(weighted * along[:, None, :] - Z * r[:, None, :])
-        out["jvp"][rows] = (curved - score * np.einsum("nd,nd->n", score, directions)[:, None])[:kept]
+        out["jvp"][rows] = (curved - score * np.einsum("nd,dn->n", score, directions[:-1])[:, None])[:kept]

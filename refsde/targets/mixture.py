@@ -231,8 +231,9 @@ class GaussianMixture:
         if self.dim != 1:
             raise ValueError(f"`cdf` and `sf` need a target with d = 1, this one has d = {self.dim}")
         points = np.asarray(x, dtype=float)[..., None]
-        with np.errstate(divide="ignore"):  # a point mass: the step function
+        with np.errstate(divide="ignore", invalid="ignore"):
             z = (points - self._law.mu[:, 0]) / np.sqrt(self._law.lam[:, 0])
+        z = np.where(np.isnan(z), np.inf, z)  # at a point mass: the step has been taken
         return np.asarray(ndtr(sign * z) @ self.weights)
 
     def sample(self, n: int, *, rng: int | np.random.Generator | None = None) -> np.ndarray:
