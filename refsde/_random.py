@@ -64,7 +64,13 @@ class KeyedNormals:
         """Float64 uniforms on [0, 1) of the absolute samples ``rows``, ascending."""
         return self._gather(rows, event, call, self._generator.random)
 
-    def _gather(self, rows: np.ndarray, event: tuple[int, ...], call: int, draw: Callable[[tuple[int, ...]], np.ndarray]) -> np.ndarray:
+    def _gather(
+        self,
+        rows: np.ndarray,
+        event: tuple[int, ...],
+        call: int,
+        draw: Callable[[tuple[int, ...]], np.ndarray],
+    ) -> np.ndarray:
         size = block_rows(math.prod(event))
         parts = []
         first, last = (int(rows[0]) // size, int(rows[-1]) // size) if len(rows) else (0, -1)

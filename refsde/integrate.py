@@ -17,7 +17,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from refsde._array import Array, concat, event_size, fill_rows, one_blas_thread, per_sample, rows_finite, take, to_numpy
+from refsde._array import (
+    Array,
+    concat,
+    event_size,
+    fill_rows,
+    one_blas_thread,
+    per_sample,
+    rows_finite,
+    take,
+    to_numpy,
+)
 from refsde._random import block_rows
 from refsde._types import Noise, Process, Solver, State, Time, Times
 from refsde.noise import Gaussian, LastMean
@@ -113,7 +123,13 @@ def iterate(
 
 
 def _iterate(
-    process: Process, solver: Any, x: Array, times: Times, noise: Noise, rows: np.ndarray, tally: Tally
+    process: Process,
+    solver: Any,
+    x: Array,
+    times: Times,
+    noise: Noise,
+    rows: np.ndarray,
+    tally: Tally,
 ) -> Iterator[State]:
     process, calls = counted(process)
     if hasattr(solver, "bind"):
@@ -133,7 +149,9 @@ def _iterate(
             new = solver(process.at(old.t, s), old, s, noise)
         state, plan = times.judge(old, new, plan)
         finite = rows_finite(state.x)
-        at = slice(None) if len(live) == len(rows) else live  # a slice costs nothing, an index array does
+        at = (
+            slice(None) if len(live) == len(rows) else live
+        )  # a slice costs nothing, an index array does
         accepted = _flat(state.t) != _flat(old.t)
         tally.nfe[at] += calls() - before
         tally.n_accepted[at] += accepted
@@ -176,16 +194,26 @@ def check_accepts(solver: Any, process: Process) -> None:
     """Raise ``TypeError`` unless ``solver`` is a solver and right for ``process``."""
     if not callable(solver) or isinstance(solver, type):
         hint = f"{solver.__name__}()" if isinstance(solver, type) else "refsde.EulerMaruyama()"
-        raise TypeError(f"`solver` must be called as (process, state, s, noise) -> State, got {solver!r}: pass {hint}")
+        raise TypeError(
+            f"`solver` must be called as (process, state, s, noise) -> State, got {solver!r}: pass {hint}"
+        )
     kind = getattr(process, "kind", None)
     if kind is None:
-        raise TypeError(f"`process` must be a process such as refsde.ReverseSDE(sde, score), got {process!r}")
+        raise TypeError(
+            f"`process` must be a process such as refsde.ReverseSDE(sde, score), got {process!r}"
+        )
     accepts = getattr(solver, "accepts", None)
     if accepts is None or kind in accepts:
         return
-    names = {"forward": "ForwardSDE(sde)", "reverse": "ReverseSDE(sde, score)", "flow": "ProbabilityFlow(sde, score)"}
+    names = {
+        "forward": "ForwardSDE(sde)",
+        "reverse": "ReverseSDE(sde, score)",
+        "flow": "ProbabilityFlow(sde, score)",
+    }
     right = " or ".join(names[k] for k in sorted(accepts, reverse=True))
-    raise TypeError(f"`solver` {solver!r} is wrong for {names[kind]}, silently so if it ran: use it on {right}")
+    raise TypeError(
+        f"`solver` {solver!r} is wrong for {names[kind]}, silently so if it ran: use it on {right}"
+    )
 
 
 def sample(
@@ -270,10 +298,14 @@ def sample(
     times = _times(process, solver, times)
     n, event, x = _shapes(process, n, x, shape, dtype)
     source: Any = noise if noise is not None else Gaussian(rng)
-    starter = source if isinstance(source, Gaussian) and (noise is None or rng is None) else Gaussian(rng)
+    starter = (
+        source if isinstance(source, Gaussian) and (noise is None or rng is None) else Gaussian(rng)
+    )
     if denoise == "last_mean":
         if not isinstance(times, Grid):
-            raise ValueError("`denoise='last_mean'` needs a Grid, whose last step is known: use 'tweedie'")
+            raise ValueError(
+                "`denoise='last_mean'` needs a Grid, whose last step is known: use 'tweedie'"
+            )
         source = LastMean(source, times.ts[-1])
 
     size = getattr(solver, "block_rows", None) or block_rows(math.prod(event))
@@ -360,7 +392,10 @@ def _gather(blocks: list[_Block], noise: Noise, steps: int | None) -> Solution:
         longest = max(len(block.path) for block in blocks)
         padded = [block.path + [block.path[-1]] * (longest - len(block.path)) for block in blocks]
         t = np.array([_path_time([block[i][0] for block in padded]) for i in range(longest)])
-        path = Path(t, np.stack([to_numpy(concat([block[i][1] for block in padded])) for i in range(longest)]))
+        path = Path(
+            t,
+            np.stack([to_numpy(concat([block[i][1] for block in padded])) for i in range(longest)]),
+        )
     failed, t = joined("failed_step"), joined("t")
     return Solution(
         x=concat([block.x for block in blocks]),
@@ -383,12 +418,20 @@ def _path_time(ts: list[Any]) -> Any:
 
 
 def _check_options(keep: Any, denoise: str, workers: Any, on_failure: str) -> None:
-    if keep is not None and keep != "all" and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
-        raise ValueError(f"`keep` must be None, 'all' or a positive int (every k-th step), got {keep!r}")
+    if (
+        keep is not None
+        and keep != "all"
+        and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1)
+    ):
+        raise ValueError(
+            f"`keep` must be None, 'all' or a positive int (every k-th step), got {keep!r}"
+        )
     if denoise not in ("none", "tweedie", "last_mean"):
         raise ValueError(f"`denoise` must be 'none', 'tweedie' or 'last_mean', got {denoise!r}")
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"`workers` must be a positive int, the number of threads, got {workers!r}")
+        raise ValueError(
+            f"`workers` must be a positive int, the number of threads, got {workers!r}"
+        )
     if on_failure not in ("mark", "raise"):
         raise ValueError(f"`on_failure` must be 'mark' or 'raise', got {on_failure!r}")
 
@@ -404,38 +447,56 @@ def _times(process: Process, solver: Any, times: Times | int | None) -> Times:
         grid = Grid.uniform(process.sde, int(times), 0.0 if forward else None)
         return grid.reversed() if forward else grid
     if not hasattr(times, "target"):
-        raise TypeError(f"`times` must be an int or a Grid, got {times!r}: use refsde.Grid(ts) for a list of times")
+        raise TypeError(
+            f"`times` must be an int or a Grid, got {times!r}: use refsde.Grid(ts) for a list of times"
+        )
     if isinstance(times, Grid):
         T = process.sde.T
         if max(times.ts) > T * (1 + 1e-12):
-            raise ValueError(f"`times` must lie in [0, T] = [0, {T:g}], got {max(times.ts):g}: rescale the grid to the SDE")
+            raise ValueError(
+                f"`times` must lie in [0, T] = [0, {T:g}], got {max(times.ts):g}: rescale the grid to the SDE"
+            )
         ascending = times.ts[0] < times.ts[-1]
         if process.kind == "forward" and not ascending:
-            raise ValueError("`times` must ascend for a ForwardSDE (t = 0 is data): use times.reversed()")
+            raise ValueError(
+                "`times` must ascend for a ForwardSDE (t = 0 is data): use times.reversed()"
+            )
         if process.kind == "reverse" and ascending:
-            raise ValueError("`times` must descend for a ReverseSDE (T is noise): use times.reversed()")
+            raise ValueError(
+                "`times` must descend for a ReverseSDE (T is noise): use times.reversed()"
+            )
     return times
 
 
 def _shapes(
-    process: Process, n: int | None, x: Array | None, shape: tuple[int, ...] | None, dtype: DTypeLike
+    process: Process,
+    n: int | None,
+    x: Array | None,
+    shape: tuple[int, ...] | None,
+    dtype: DTypeLike,
 ) -> tuple[int, tuple[int, ...], Array | None]:
     """Number of samples, event shape and checked start of a run."""
     if x is not None:
         if not hasattr(x, "shape") or len(x.shape) < 2:
             got = f"shape {tuple(x.shape)}" if hasattr(x, "shape") else type(x).__name__
-            raise ValueError(f"`x` must be an array (n, *D), batch first, got {got}: reshape a batch of numbers to (n, 1)")
+            raise ValueError(
+                f"`x` must be an array (n, *D), batch first, got {got}: reshape a batch of numbers to (n, 1)"
+            )
         if isinstance(x, np.ndarray) and x.dtype.kind != "f":
             raise TypeError(f"`x` must be floating point, got dtype {x.dtype}: use x.astype(float)")
         if n is not None and n != x.shape[0]:
-            raise ValueError(f"`n` = {n!r} disagrees with `x` of {x.shape[0]} samples: leave `n` out")
+            raise ValueError(
+                f"`n` = {n!r} disagrees with `x` of {x.shape[0]} samples: leave `n` out"
+            )
         if x.shape[0] == 0 or event_size(x) == 0:
             raise ValueError(f"`x` must hold at least one sample, got shape {tuple(x.shape)}")
         if rows_finite(x) is not True:
             raise ValueError("`x` must be finite, it has NaN or inf: remove those samples")
         return int(x.shape[0]), tuple(x.shape[1:]), x
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"`n` must be a positive int, the number of samples, got {n!r}: or pass a start `x`")
+        raise ValueError(
+            f"`n` must be a positive int, the number of samples, got {n!r}: or pass a start `x`"
+        )
     if np.dtype(dtype) not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise ValueError(f"`dtype` must be float64 or float32, got {dtype!r}")
     if process.kind == "forward":
@@ -443,12 +504,19 @@ def _shapes(
     target = getattr(process.score, "target", None)
     if shape is None:
         if target is None:
-            raise ValueError("`shape` is missing: the score has no target to tell the event shape, pass shape=(d,)")
+            raise ValueError(
+                "`shape` is missing: the score has no target to tell the event shape, pass shape=(d,)"
+            )
         shape = (target.dim,)
-    if any(isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1 for k in shape) or len(shape) == 0:
+    if (
+        any(isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1 for k in shape)
+        or len(shape) == 0
+    ):
         raise ValueError(f"`shape` must hold positive ints, the shape of one sample, got {shape!r}")
     if target is not None and tuple(shape) != (target.dim,):
-        raise ValueError(f"`shape` must be ({target.dim},), the target's, got {shape!r}: leave it out")
+        raise ValueError(
+            f"`shape` must be ({target.dim},), the target's, got {shape!r}: leave it out"
+        )
     return int(n), tuple(int(k) for k in shape), None
 
 
@@ -458,5 +526,7 @@ def _progress(show: bool, blocks: int, steps: int | None) -> Any:
     try:
         from tqdm.auto import tqdm
     except ImportError as missing:  # pragma: no cover
-        raise ImportError("`progress=True` needs tqdm: pip install 'refsde[experiments]'") from missing
+        raise ImportError(
+            "`progress=True` needs tqdm: pip install 'refsde[experiments]'"
+        ) from missing
     return tqdm(total=None if steps is None else blocks * steps, unit="step")

@@ -90,7 +90,9 @@ class Gaussian:
     def _draw(self, x: Array, call: int) -> np.ndarray:
         rows = np.arange(x.shape[0]) if self._rows is None else self._rows
         if len(rows) != x.shape[0]:
-            raise ValueError(f"noise for {len(rows)} samples was asked for {x.shape[0]}: take it with noise.on(rows)")
+            raise ValueError(
+                f"noise for {len(rows)} samples was asked for {x.shape[0]}: take it with noise.on(rows)"
+            )
         return self._table.normal(rows, tuple(x.shape[1:]), call)
 
     def __repr__(self) -> str:
@@ -124,17 +126,27 @@ class StoredPath:
     (4, 2)
     """
 
-    def __init__(self, t: ArrayLike, w: ArrayLike, h: ArrayLike | None = None, *, rng: Any = None) -> None:
+    def __init__(
+        self, t: ArrayLike, w: ArrayLike, h: ArrayLike | None = None, *, rng: Any = None
+    ) -> None:
         times, values = np.asarray(t, dtype=float), np.asarray(w, dtype=float)
         if times.ndim != 1 or len(times) < 2 or not np.all(np.isfinite(times)):
-            raise ValueError(f"`t` must be a finite 1-D array of at least two times, got shape {times.shape}")
+            raise ValueError(
+                f"`t` must be a finite 1-D array of at least two times, got shape {times.shape}"
+            )
         if not (np.all(np.diff(times) > 0) or np.all(np.diff(times) < 0)):
-            raise ValueError("`t` must be strictly increasing or strictly decreasing: sort it, remove repeats")
+            raise ValueError(
+                "`t` must be strictly increasing or strictly decreasing: sort it, remove repeats"
+            )
         if values.ndim < 2 or len(values) != len(times) or not np.all(np.isfinite(values)):
-            raise ValueError(f"`w` must be finite with shape ({len(times)}, B, *D), one value a time, got {values.shape}")
+            raise ValueError(
+                f"`w` must be finite with shape ({len(times)}, B, *D), one value a time, got {values.shape}"
+            )
         areas = None if h is None else np.asarray(h, dtype=float)
         if areas is not None and areas.shape != (len(times) - 1, *values.shape[1:]):
-            raise ValueError(f"`h` must have shape {(len(times) - 1, *values.shape[1:])}, got {areas.shape}")
+            raise ValueError(
+                f"`h` must have shape {(len(times) - 1, *values.shape[1:])}, got {areas.shape}"
+            )
         if times[0] > times[-1]:
             times, values = times[::-1], values[::-1]
             areas = None if areas is None else areas[::-1]  # H keeps its sign when time is reversed
@@ -144,7 +156,9 @@ class StoredPath:
         self._integral = None if areas is None else _integral(times, values, areas)
 
     @classmethod
-    def draw(cls, t: ArrayLike, shape: tuple[int, ...], *, rng: Any = None, levy: bool = False) -> Self:
+    def draw(
+        cls, t: ArrayLike, shape: tuple[int, ...], *, rng: Any = None, levy: bool = False
+    ) -> Self:
         """Draw a path of the batch ``shape`` (B, *D) on the times ``t``, with Levy areas if asked."""
         times = np.sort(np.asarray(t, dtype=float))
         source, x = Gaussian(rng), np.zeros(shape)
@@ -155,7 +169,9 @@ class StoredPath:
     def on(self, rows: np.ndarray) -> StoredPath:
         """Return the path of the samples ``rows``."""
         if len(rows) and int(np.max(rows)) >= self.w.shape[1]:
-            raise ValueError(f"`w` holds {self.w.shape[1]} samples, sample {int(np.max(rows))} was asked for: store more")
+            raise ValueError(
+                f"`w` holds {self.w.shape[1]} samples, sample {int(np.max(rows))} was asked for: store more"
+            )
         part = copy.copy(self)
         part._rows, part._normals = np.asarray(rows), self._normals.on(rows)
         return part
@@ -167,7 +183,9 @@ class StoredPath:
     def levy(self, t: Time, s: Time, x: Array) -> tuple[Array, Array]:
         """Increment and space-time Levy area over the interval, joined from the stored pieces."""
         if self._integral is None:
-            raise ValueError("this StoredPath holds no Levy areas: pass `h`, or use StoredPath.draw(..., levy=True)")
+            raise ValueError(
+                "this StoredPath holds no Levy areas: pass `h`, or use StoredPath.draw(..., levy=True)"
+            )
         if per_sample(t) or per_sample(s):
             raise ValueError("Levy areas of a StoredPath need times shared by the batch")
         low, high = min(t, s), max(t, s)
@@ -185,7 +203,9 @@ class StoredPath:
         i = i - (np.abs(t - self.t[i - 1]) <= np.abs(t - self.t[i]))
         off = np.abs(self.t[i] - t) > 1e-9 * (self.t[-1] - self.t[0])
         if np.any(off):
-            raise ValueError(f"time {t[off][0]:.9g} is not on the stored grid: solve on a subset of its times")
+            raise ValueError(
+                f"time {t[off][0]:.9g} is not on the stored grid: solve on a subset of its times"
+            )
         return np.asarray(i)
 
     def _value(self, t: Time, values: np.ndarray) -> np.ndarray:

@@ -30,7 +30,9 @@ __all__ = [
 Prediction = Literal["score", "eps", "x0", "v"]
 
 
-def convert(value: Array, x: Array, t: Time, sde: SDE, source: Prediction, target: Prediction) -> Array:
+def convert(
+    value: Array, x: Array, t: Time, sde: SDE, source: Prediction, target: Prediction
+) -> Array:
     """Turn one prediction at ``(x, t)`` into another.
 
     Parameters

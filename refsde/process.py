@@ -36,7 +36,9 @@ def _check_sde(sde: Any) -> None:
 def _check_score(sde: SDE, score: Any) -> None:
     if not callable(score):
         hint = "target.score(sde)" if hasattr(score, "score") else "a function score(x, t)"
-        raise TypeError(f"`score` must be callable as score(x, t), got {type(score).__name__}: pass {hint}")
+        raise TypeError(
+            f"`score` must be callable as score(x, t), got {type(score).__name__}: pass {hint}"
+        )
     own = getattr(score, "sde", None)
     if own is not None and own is not sde and own != sde:
         raise ValueError(
@@ -213,7 +215,9 @@ class ForwardSDE:
 
     def score(self, x: Array, t: Time) -> Array:
         """Raise: the forward SDE needs no score."""
-        raise TypeError("a ForwardSDE has no score: use ReverseSDE(sde, score) or ProbabilityFlow(sde, score)")
+        raise TypeError(
+            "a ForwardSDE has no score: use ReverseSDE(sde, score) or ProbabilityFlow(sde, score)"
+        )
 
     eps = score
     denoise = score
@@ -240,7 +244,9 @@ class ForwardSDE:
 
     def start(self, z: Array) -> Array:
         """Raise: the forward SDE starts from data."""
-        raise TypeError("a ForwardSDE starts from data: pass x=target.sample(n, rng=0) to refsde.sample")
+        raise TypeError(
+            "a ForwardSDE starts from data: pass x=target.sample(n, rng=0) to refsde.sample"
+        )
 
 
 class _CountedScore:

@@ -42,7 +42,6 @@ from refsde._array import (
     sqrt,
     tan,
     to_numpy,
-    where,
 )
 
 __all__ = ["EDM", "VE", "VP", "Cosine", "LinearSDE", "SubVP", "Tabulated", "check_time"]
@@ -381,7 +380,11 @@ class VE(LinearSDE):
 
     def t_of_lam(self, lam: Time) -> Any:
         ratio = exp(-lam) / self.sigma_min
-        return 0.5 * log1p(ratio * ratio) / self._rate if self.convention == "exact" else log(ratio) / self._rate
+        return (
+            0.5 * log1p(ratio * ratio) / self._rate
+            if self.convention == "exact"
+            else log(ratio) / self._rate
+        )
 
 
 @dataclass(frozen=True)
@@ -560,23 +563,33 @@ class Tabulated(LinearSDE):
     sigmas: ArrayLike | None = None
     _t: np.ndarray = field(init=False, repr=False)
     _level: np.ndarray = field(init=False, repr=False)  # B = -2 log alpha, or sigma^2
-    latex: ClassVar[str] = r"x_i = \sqrt{1-\beta_i}\,x_{i-1} + \sqrt{\beta_i}\,z,\quad t_i = (i+1)/N"
+    latex: ClassVar[str] = (
+        r"x_i = \sqrt{1-\beta_i}\,x_{i-1} + \sqrt{\beta_i}\,z,\quad t_i = (i+1)/N"
+    )
 
     def __post_init__(self) -> None:
         if (self.betas is None) == (self.sigmas is None):
-            raise ValueError("give exactly one of `betas` and `sigmas`: a table is DDPM's or SMLD's")
+            raise ValueError(
+                "give exactly one of `betas` and `sigmas`: a table is DDPM's or SMLD's"
+            )
         name = "betas" if self.betas is not None else "sigmas"
         table = np.array(getattr(self, name), dtype=float)
         if table.ndim != 1 or table.size == 0 or not np.all(np.isfinite(table)):
-            raise ValueError(f"`{name}` must be a non-empty finite 1-D array, got shape {table.shape}")
+            raise ValueError(
+                f"`{name}` must be a non-empty finite 1-D array, got shape {table.shape}"
+            )
         if self.betas is not None:
             if not np.all((table > 0) & (table < 1)):
                 bad = table[(table <= 0) | (table >= 1)][0]
-                raise ValueError(f"`betas` must lie in (0, 1), got {bad!r}: use more, smaller steps")
+                raise ValueError(
+                    f"`betas` must lie in (0, 1), got {bad!r}: use more, smaller steps"
+                )
             level = np.cumsum(-np.log1p(-table))
         else:
             if table[0] <= 0 or np.any(np.diff(table) <= 0):
-                raise ValueError(f"`sigmas` must be positive and ascending, got {table!r}: sort them")
+                raise ValueError(
+                    f"`sigmas` must be positive and ascending, got {table!r}: sort them"
+                )
             level = table * table
         table.setflags(write=False)
         object.__setattr__(self, name, table)
@@ -640,7 +653,9 @@ class Tabulated(LinearSDE):
     def _slope(self, t: Time) -> Any:
         # t belongs to the interval on its left: the one a reverse step from t goes through
         values = to_numpy(t) if per_sample(t) else t
-        i = np.clip(np.ceil(np.asarray(values, dtype=float) * self.n - 1e-9).astype(int) - 1, 0, self.n - 1)
+        i = np.clip(
+            np.ceil(np.asarray(values, dtype=float) * self.n - 1e-9).astype(int) - 1, 0, self.n - 1
+        )
         slope = np.diff(self._level)[i] * self.n
         if not per_sample(t):
             return float(slope)

@@ -71,11 +71,15 @@ class Solution:
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write everything to an ``.npz`` file (no pickles); samples of any library become NumPy."""
-        extra: dict[str, Any] = {} if self.path is None else {"path_t": self.path.t, "path_x": self.path.x}
+        extra: dict[str, Any] = (
+            {} if self.path is None else {"path_t": self.path.t, "path_x": self.path.x}
+        )
         if self.seed_entropy is not None:
             extra["seed_entropy"] = np.array(self.seed_entropy, dtype=np.uint64)
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        with open(file, "wb") as handle:  # a handle: numpy then adds no suffix behind the user's back
+        with open(
+            file, "wb"
+        ) as handle:  # a handle: numpy then adds no suffix behind the user's back
             np.savez(handle, x=to_numpy(self.x), message=np.array(self.message), **arrays, **extra)
 
     @classmethod
@@ -91,10 +95,14 @@ class Solution:
             with np.load(file, allow_pickle=False) as data:
                 held = {name: data[name] for name in data.files}
         except (ValueError, AttributeError, EOFError) as problem:
-            raise ValueError(f"`file` {os.fspath(file)!r} is not an .npz file written by Solution.save") from problem
+            raise ValueError(
+                f"`file` {os.fspath(file)!r} is not an .npz file written by Solution.save"
+            ) from problem
         missing = [name for name in ("x", "message", *_ARRAYS) if name not in held]
         if missing:
-            raise ValueError(f"`file` {os.fspath(file)!r} lacks {missing}: it was not written by Solution.save")
+            raise ValueError(
+                f"`file` {os.fspath(file)!r} lacks {missing}: it was not written by Solution.save"
+            )
         return cls(
             x=held["x"],
             **{name: held[name] for name in _ARRAYS},

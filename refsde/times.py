@@ -53,12 +53,16 @@ class Grid:
         except (TypeError, ValueError) as problem:
             raise TypeError(f"`ts` must be a list of times, got {ts!r}") from problem
         if times.ndim != 1 or len(times) < 2:
-            raise ValueError(f"`ts` must hold at least two times, got shape {times.shape}: give both ends")
+            raise ValueError(
+                f"`ts` must hold at least two times, got shape {times.shape}: give both ends"
+            )
         if not np.all(np.isfinite(times)) or np.any(times < 0):
             raise ValueError(f"`ts` must be finite and non-negative (0 is data), got {times!r}")
         steps = np.diff(times)
         if not (np.all(steps < 0) or np.all(steps > 0)):
-            raise ValueError(f"`ts` must be strictly monotone (descending in reverse), got {times!r}: remove repeats")
+            raise ValueError(
+                f"`ts` must be strictly monotone (descending in reverse), got {times!r}: remove repeats"
+            )
         object.__setattr__(self, "ts", tuple(float(t) for t in times))
 
     @classmethod
@@ -168,5 +172,7 @@ def _end(sde: SDE, n: int, t_end: float | None) -> float:
 def _lam(sde: SDE, t: float) -> float:
     lam = float(sde.lam(t))
     if not math.isfinite(lam):
-        raise ValueError(f"lam is {lam} at t = {t:g}: a grid in lam or rho needs t_end > 0 and alpha(T) > 0")
+        raise ValueError(
+            f"lam is {lam} at t = {t:g}: a grid in lam or rho needs t_end > 0 and alpha(T) > 0"
+        )
     return lam

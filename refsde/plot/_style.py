@@ -22,6 +22,7 @@ Extent = tuple[float, float, float, float]
 
 
 def some_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Return ``ax``, or the axes of a new figure."""
     if ax is not None:
         if not hasattr(ax, "plot"):
             raise TypeError(
@@ -44,11 +45,13 @@ def part_of_map(name: str, low: float, high: float) -> Colormap:
 
 
 def centres(low: float, high: float, n: int) -> np.ndarray:
+    """Midpoints (n,) of n equal pieces of an interval."""
     edges = np.linspace(low, high, count_of("n", n, least=2) + 1)
     return np.asarray(0.5 * (edges[:-1] + edges[1:]))
 
 
 def points_of(name: str, x: Any, dim: int) -> np.ndarray:
+    """Check samples (B, dim), as NumPy."""
     points = to_numpy(x) if hasattr(x, "shape") else np.asarray(x, dtype=float)
     if dim == 1 and points.ndim == 1:
         points = points[:, None]
@@ -58,12 +61,14 @@ def points_of(name: str, x: Any, dim: int) -> np.ndarray:
 
 
 def count_of(name: str, value: Any, least: int = 1) -> int:
+    """Check an int."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"`{name}` must be an int of at least {least}, got {value!r}")
     return int(value)
 
 
-def note_outside(ax: Axes, outside: int) -> None:
-    if outside:
+def note_outside(ax: Axes, outside: np.ndarray) -> None:
+    """Write how many samples a picture leaves out, in its corner."""
+    if outside.any():
         where: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top"}
-        ax.text(0.98, 0.98, f"{outside} samples outside", fontsize="small", **where)
+        ax.text(0.98, 0.98, f"{outside.sum()} samples outside", fontsize="small", **where)

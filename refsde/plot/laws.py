@@ -84,7 +84,7 @@ def density_1d(
         counts, edges = np.histogram(x, bins=bins, range=(low, high))
         heights = counts / (len(x) * np.diff(edges))
         ax.stairs(heights, edges, fill=True, color=SKY, alpha=0.5, label=f"{len(x)} samples")
-        note_outside(ax, np.count_nonzero((x < low) | (x > high)))
+        note_outside(ax, (x < low) | (x > high))
     grid = np.linspace(low, high, n)
     ax.plot(grid, np.exp(law.logpdf(grid[:, None])), color=BLUE, lw=2, label=label)
     ax.set(xlabel="x", ylabel="density", xlim=(low, high))
@@ -142,7 +142,7 @@ def density_2d(
     >>> ax = rs.plot.density_2d(target, at=(rs.VP(), 0.3), samples=target.sample(200, rng=0))
     """
     law = _law(target, at, 2)
-    low_x, high_x, low_y, high_y = box = _extent(extent, _box(law), 2)
+    low_x, high_x, low_y, high_y = _extent(extent, _box(law), 2)
     # pixel centres, so that the sum of the pixels times their area is the mass in the picture
     x, y = centres(low_x, high_x, n), centres(low_y, high_y, n)
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
@@ -150,17 +150,24 @@ def density_2d(
     ax = some_axes(ax, (5.0, 4.6))
     shown, floor = (values, values.max() - 14.0) if log else (np.exp(values), 0.0)
     picture = ax.imshow(
-        shown, origin="lower", extent=box, cmap="Blues", vmin=floor, interpolation="bilinear"
+        shown,
+        origin="lower",
+        extent=(low_x, high_x, low_y, high_y),
+        cmap="Blues",
+        vmin=floor,
+        interpolation="bilinear",
     )
     if samples is not None:
         dots = points_of("samples", samples, 2)
         size = float(np.clip(2000 / len(dots), 1.0, 12.0))
-        ax.scatter(*dots.T, s=size, color=VERMILION, alpha=0.6, linewidths=0)
+        ax.scatter(dots[:, 0], dots[:, 1], s=size, color=VERMILION, alpha=0.6, linewidths=0)
         inside = np.all((dots >= [low_x, low_y]) & (dots <= [high_x, high_y]), axis=1)
-        note_outside(ax, np.count_nonzero(~inside))
-    ax.set(xlabel="x[0]", ylabel="x[1]", xlim=box[:2], ylim=box[2:], aspect="equal")
+        note_outside(ax, ~inside)
+    ax.set(xlabel="x[0]", ylabel="x[1]", xlim=(low_x, high_x), ylim=(low_y, high_y), aspect="equal")
     if colorbar:
-        ax.figure.colorbar(picture, ax=ax, label="log density (nats)" if log else "density")
+        ax.figure.colorbar(
+            picture, ax=ax, shrink=0.85, label="log density (nats)" if log else "density"
+        )
     return ax
 
 
@@ -268,7 +275,7 @@ def score_field(
     """
     if kind not in ("quiver", "stream"):
         raise ValueError(f"`kind` must be 'quiver' or 'stream', got {kind!r}")
-    low_x, high_x, low_y, high_y = box = _extent(extent, None, 2)
+    low_x, high_x, low_y, high_y = _extent(extent, None, 2)
     x, y = centres(low_x, high_x, n), centres(low_y, high_y, n)
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     arrows = to_numpy(score(points, t))
@@ -290,9 +297,9 @@ def score_field(
         per_unit = 1 / (0.8 * min(x[1] - x[0], y[1] - y[0]))
         units: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "pivot": "mid"}
         drawn = ax.quiver(*points.T, *unit.T, *each, scale=per_unit, width=0.005, **units, **style)
-    ax.set(xlabel="x[0]", ylabel="x[1]", xlim=box[:2], ylim=box[2:], aspect="equal")
+    ax.set(xlabel="x[0]", ylabel="x[1]", xlim=(low_x, high_x), ylim=(low_y, high_y), aspect="equal")
     if color is None:
-        ax.figure.colorbar(drawn, ax=ax, label=f"|score| at t = {t:g}")
+        ax.figure.colorbar(drawn, ax=ax, shrink=0.85, label=f"|score| at t = {t:g}")
     return ax
 
 

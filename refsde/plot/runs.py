@@ -75,8 +75,9 @@ def paths(
     bold = min(highlight, x.shape[1])
     for i in range(x.shape[1] - 1, -1, -1):  # the strong ones last, on top
         strong = i < bold
-        colour, width = (COLOURS[1 + i % 6], 1.6) if strong else ("0.35", 0.7)
-        ax.plot(across[:, i], up[:, i], color=colour, lw=width, alpha=1.0 if strong else 0.45)
+        colour, width = (COLOURS[1 + i % 6], 1.4) if strong else ("0.35", 0.7)
+        faint = 0.25 if plane else 0.45  # in the plane lines cross more
+        ax.plot(across[:, i], up[:, i], color=colour, lw=width, alpha=1.0 if strong else faint)
     if plane:
         _mark_ends(ax, t, across, up)
         ax.set(xlabel=names[0], ylabel=names[1], aspect="equal")

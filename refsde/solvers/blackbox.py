@@ -89,7 +89,15 @@ class BlackBox:
             return to_numpy(drift).reshape(-1).astype(float)
 
         start = to_numpy(x).reshape(-1).astype(float)
-        run = solve_ivp(slope, (state.t, s), start, method=self.method, rtol=self.rtol, atol=self.atol, t_eval=[s])
+        run = solve_ivp(
+            slope,
+            (state.t, s),
+            start,
+            method=self.method,
+            rtol=self.rtol,
+            atol=self.atol,
+            t_eval=[s],
+        )
         # A step size that underflows leaves no value at s: the loop then ends these samples as failed.
         end = run.y[:, -1] if run.success else np.full_like(start, np.nan)
         return State(s, like(end.reshape(x.shape), x))

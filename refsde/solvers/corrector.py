@@ -20,16 +20,24 @@ __all__ = ["AnnealedLangevin", "Langevin", "PredictorCorrector"]
 
 
 def _check(owner: str, snr: float, steps: int) -> None:
-    if isinstance(snr, bool) or not isinstance(snr, int | float) or not (math.isfinite(snr) and snr > 0):
+    if (
+        isinstance(snr, bool)
+        or not isinstance(snr, int | float)
+        or not (math.isfinite(snr) and snr > 0)
+    ):
         raise ValueError(f"`snr` of {owner} must be positive and finite, got {snr!r}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"`steps` of {owner} must be a positive int, got {steps!r}: use corrector=None for no correction")
+        raise ValueError(
+            f"`steps` of {owner} must be a positive int, got {steps!r}: use corrector=None for no correction"
+        )
 
 
 def _signal(sde: SDE, t: Time, s: Time) -> Any:
     """Squared signal ratio of the step: 1 - beta_i on a DDPM grid, 1 where alpha is constant."""
     ratio = sde.alpha(t) / sde.alpha(s)
-    ratio = where(ratio > 1, 1 / ratio, ratio)  # in the paper's order the other level is the noisier
+    ratio = where(
+        ratio > 1, 1 / ratio, ratio
+    )  # in the paper's order the other level is the noisier
     return ratio * ratio
 
 
@@ -184,10 +192,14 @@ class PredictorCorrector:
 
     def __post_init__(self) -> None:
         if self.predictor is None and self.corrector is None:
-            raise ValueError("give a `predictor`, a `corrector` or both: with neither, nothing moves")
+            raise ValueError(
+                "give a `predictor`, a `corrector` or both: with neither, nothing moves"
+            )
         for name, part in (("predictor", self.predictor), ("corrector", self.corrector)):
             if part is not None and not callable(part):
-                raise TypeError(f"`{name}` must be a solver, called as (process, state, s, noise), got {part!r}")
+                raise TypeError(
+                    f"`{name}` must be a solver, called as (process, state, s, noise), got {part!r}"
+                )
         if self.order not in ("code", "paper"):
             raise ValueError(f"`order` must be 'code' or 'paper', got {self.order!r}")
 
@@ -204,7 +216,10 @@ class PredictorCorrector:
 
     def bind(self, process: Process, ts: tuple[float, ...] | None) -> PredictorCorrector:
         """Give both parts the grid, where they want it."""
-        parts = (p.bind(process, ts) if hasattr(p, "bind") else p for p in (self.predictor, self.corrector))
+        parts = (
+            p.bind(process, ts) if hasattr(p, "bind") else p
+            for p in (self.predictor, self.corrector)
+        )
         return PredictorCorrector(*parts, self.order)
 
     def init(self, process: Process, x: Array, t: Time) -> tuple[Any, ...]:
@@ -216,7 +231,11 @@ class PredictorCorrector:
         t = state.t
         if self.corrector is not None and self.order == "code":
             state = self.corrector(process, state, s, noise)
-        state = state._replace(t=s) if self.predictor is None else self.predictor(process, state, s, noise)
+        state = (
+            state._replace(t=s)
+            if self.predictor is None
+            else self.predictor(process, state, s, noise)
+        )
         if self.corrector is not None and self.order == "paper":
             state = self.corrector(process, state, t, noise)
         return state

@@ -29,7 +29,9 @@ def _normal(noise: Noise, t: Time, s: Time, x: Array) -> Array:
     return noise.increment(t, s, x) / sqrt(abs(s - t))
 
 
-def _land(process: Process, x: Array, mean: Array, std: Any, t: Time, s: Time, noise: Noise) -> Array:
+def _land(
+    process: Process, x: Array, mean: Array, std: Any, t: Time, s: Time, noise: Noise
+) -> Array:
     """Go to ``mean`` and add noise of size ``std``, in the geometry of the process."""
     moved = x + process.gram(mean - x)
     return moved if _zero(std) else moved + std * process.colour(_normal(noise, t, s, x))
@@ -84,9 +86,13 @@ class OneStep:
         if callable(self.fraction):
             return
         if isinstance(self.fraction, bool) or not isinstance(self.fraction, int | float):
-            raise TypeError(f"`fraction` must be a number or a function (sde, t, s) -> nu^2, got {self.fraction!r}")
+            raise TypeError(
+                f"`fraction` must be a number or a function (sde, t, s) -> nu^2, got {self.fraction!r}"
+            )
         if not 0 <= self.fraction <= 1:
-            raise ValueError(f"`fraction` must lie in [0, 1], a share of the variance, got {self.fraction!r}")
+            raise ValueError(
+                f"`fraction` must lie in [0, 1], a share of the variance, got {self.fraction!r}"
+            )
 
     @classmethod
     def sde_dpm(cls, tau: float = 1.0) -> OneStep:
@@ -109,7 +115,11 @@ class OneStep:
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""
-        nu2 = self.fraction(process.sde, state.t, s) if callable(self.fraction) else float(self.fraction)
+        nu2 = (
+            self.fraction(process.sde, state.t, s)
+            if callable(self.fraction)
+            else float(self.fraction)
+        )
         return State(s, one_step(process, state.x, state.t, s, nu2, noise))
 
 
@@ -158,7 +168,9 @@ class DDIM:
         if isinstance(self.eta, bool) or not isinstance(self.eta, int | float):
             raise TypeError(f"`eta` must be a number, got {self.eta!r}")
         if not (math.isfinite(self.eta) and self.eta >= 0):
-            raise ValueError(f"`eta` must be finite and non-negative, got {self.eta!r}: 0 is deterministic")
+            raise ValueError(
+                f"`eta` must be finite and non-negative, got {self.eta!r}: 0 is deterministic"
+            )
 
     @property
     def accepts(self) -> frozenset[Kind]:
@@ -249,7 +261,9 @@ class Ancestral:
 
     def __post_init__(self) -> None:
         if self.variance not in ("published", "posterior", "large"):
-            raise ValueError(f"`variance` must be 'published', 'posterior' or 'large', got {self.variance!r}")
+            raise ValueError(
+                f"`variance` must be 'published', 'posterior' or 'large', got {self.variance!r}"
+            )
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""
@@ -260,13 +274,19 @@ class Ancestral:
             variance = posterior if _exploding(sde, t) else q
         else:
             variance = q if self.variance == "large" else posterior
-        return State(s, _land(process, x, (x + q * process.score(x, t)) / a, sqrt(variance), t, s, noise))
+        return State(
+            s, _land(process, x, (x + q * process.score(x, t)) / a, sqrt(variance), t, s, noise)
+        )
 
     def bind(self, process: Process, ts: tuple[float, ...] | None) -> Ancestral:
         """Refuse an SDE whose chain was never published."""
         t = 0.5 * process.sde.T
         sum_of_squares = process.sde.alpha(t) ** 2 + process.sde.sigma(t) ** 2
-        if self.variance == "published" and not _exploding(process.sde, t) and abs(sum_of_squares - 1) > 1e-9:
+        if (
+            self.variance == "published"
+            and not _exploding(process.sde, t)
+            and abs(sum_of_squares - 1) > 1e-9
+        ):
             raise TypeError(
                 f"Ancestral has no published variance for {process.sde!r}: "
                 "use ReverseDiffusion(), DDIM(1.0) or Ancestral(variance='posterior')"

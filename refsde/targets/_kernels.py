@@ -58,11 +58,16 @@ def _width(rows: int, itemsize: int = 8) -> int:
     return int(np.clip(2 ** round(math.log2(_BLOCK_BYTES / (rows * itemsize))), 64, 8192))
 
 
-def _blocks(x: np.ndarray, width: int, last: Level) -> Iterator[tuple[slice, np.ndarray]]:
+def _blocks(x: np.ndarray, width: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (rows, block (d, width)): samples as columns, a short block padded with zeros."""
+    for rows, block in _lifted(x, width, 0.0):
+        yield rows, block[:-1]
+
+
+def _lifted(x: np.ndarray, width: int, last: Level) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (rows, block (d + 1, width)): samples as columns above one more coordinate ``last``.
 
-    The extra coordinate lets a matrix product subtract the means as well.  A short block is padded
-    with zeros.
+    The extra coordinate lets a matrix product subtract the means as well.
     """
     n, d = x.shape
     for i in range(0, n, width):
@@ -109,7 +114,9 @@ def evaluate(
     """
     law = law.cast(x.dtype)
     n, K = len(x), len(law.log_w)
-    out: dict[str, np.ndarray] = {name: np.empty_like(x) for name in want & {"score", "denoise", "jvp"}}
+    out: dict[str, np.ndarray] = {
+        name: np.empty_like(x) for name in want & {"score", "denoise", "jvp"}
+    }
     out |= {name: np.empty(n, x.dtype) for name in want & {"logpdf", "divergence"}}
     if "resp" in want:
         out["resp"] = np.empty((n, K), x.dtype)
@@ -127,7 +134,9 @@ def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.nd
     l_k = (a/v) mu_k.x - (a^2/2v) |mu_k|^2 + log w_k  and  score = (a E[mu_k | x] - x) / v,  v = a^2 lam + s^2.
     """
     K, d = law.mu.shape
-    centre = np.mean(law.mu, axis=0)  # shifts x and the means together: smaller products, fewer lost digits
+    centre = np.mean(
+        law.mu, axis=0
+    )  # shifts x and the means together: smaller products, fewer lost digits
     mu = law.mu - centre
     half_norm, log_w = np.sum(mu * mu, axis=1)[:, None] / 2, law.log_w[:, None]
     sums = np.concatenate([mu.T, np.ones((1, K), x.dtype)])  # one product gives sum r mu and sum r
@@ -138,7 +147,7 @@ def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.nd
         v = one(a * a * float(law.lam[0, 0]) + s * s)
         a = one(a)
         linear = np.concatenate([mu * (a / v), log_w - half_norm * (a * a / v)], axis=1)
-    for rows, block in _blocks(x, width, 1.0):
+    for rows, block in _lifted(x, width, 1.0):
         at = a if shared else _pad(np.asarray(a), rows, width)
         X = block[:d]
         X -= centre[:, None] * at
@@ -189,7 +198,10 @@ class _Basis:
         # One level for all: scale the frame once.  A level a column: scale what it gives.
         self.frame, self.late = frame, True
         if frame is not None and self.v.shape[2] == 1:
-            self.frame, self.late = frame * np.broadcast_to(self.scale, (K, d, 1)).reshape(K * d, 1), False
+            self.frame, self.late = (
+                frame * np.broadcast_to(self.scale, (K, d, 1)).reshape(K * d, 1),
+                False,
+            )
 
     def trace(self) -> np.ndarray:
         """Trace (K, .) of every component's precision."""
@@ -219,17 +231,21 @@ def _frame(law: Law) -> np.ndarray | None:
         return None
     transposed = law.U.transpose(0, 2, 1)
     K, d = law.mu.shape
-    return np.concatenate([transposed, -(transposed @ law.mu[:, :, None])], axis=2).reshape(K * d, d + 1)
+    return np.concatenate([transposed, -(transposed @ law.mu[:, :, None])], axis=2).reshape(
+        K * d, d + 1
+    )
 
 
-def _general(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray], u: np.ndarray | None) -> None:
+def _general(
+    law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray], u: np.ndarray | None
+) -> None:
     """Any covariances, in the whitened eigenbasis of each component."""
     K, d = law.mu.shape
     frame = _frame(law)
     width = _width(K * d, x.itemsize)
     one = x.dtype.type
     basis = _Basis(law, frame, one(a), one(s)) if isinstance(a, float) else None
-    for rows, block in _blocks(x, width, a):
+    for rows, block in _lifted(x, width, a):
         at = basis or _Basis(law, frame, block[d], _pad(np.asarray(s), rows, width))
         Y = at.project(block)
         r = np.einsum("kdn,kdn->kn", Y, Y)
@@ -244,7 +260,13 @@ def _general(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndar
 
 
 def _collect(
-    law: Law, at: _Basis, Y: np.ndarray, r: np.ndarray, rows: slice, out: dict[str, np.ndarray], u: np.ndarray | None
+    law: Law,
+    at: _Basis,
+    Y: np.ndarray,
+    r: np.ndarray,
+    rows: slice,
+    out: dict[str, np.ndarray],
+    u: np.ndarray | None,
 ) -> None:
     """Write the wanted results of one block, from whitened coordinates Y and responsibilities r."""
     kept = rows.stop - rows.start
@@ -265,9 +287,13 @@ def _collect(
         curvature = np.sum(g2, axis=0) - np.sum(r * at.trace(), axis=0)
         out["divergence"][rows] = (curvature - np.einsum("nd,nd->n", score, score))[:kept]
     if "jvp" in out and u is not None:
-        directions = np.zeros((score.shape[1] + 1, len(score)), score.dtype)  # the extra coordinate stays 0
+        directions = np.zeros(
+            (score.shape[1] + 1, len(score)), score.dtype
+        )  # the extra coordinate stays 0
         directions[:-1, :kept] = u[rows].T
         Z = at.project(directions)
         along = np.einsum("kdn,kdn->kn", Y, Z)
         curved = at.back(weighted * along[:, None, :] - Z * r[:, None, :])
-        out["jvp"][rows] = (curved - score * np.einsum("nd,dn->n", score, directions[:-1])[:, None])[:kept]
+        out["jvp"][rows] = (
+            curved - score * np.einsum("nd,dn->n", score, directions[:-1])[:, None]
+        )[:kept]

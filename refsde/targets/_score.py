@@ -16,21 +16,27 @@ __all__ = ["TargetScore", "check_points"]
 class _Target(Protocol):
     @property
     def dim(self) -> int: ...
-    def _evaluate(self, x: Array, a: Any, s: Any, want: frozenset[str], u: Array | None = None) -> dict[str, Array]: ...
+    def _evaluate(
+        self, x: Array, a: Any, s: Any, want: frozenset[str], u: Array | None = None
+    ) -> dict[str, Array]: ...
 
 
 def check_points(name: str, x: Any, dim: int) -> None:
     """Raise unless ``x`` is a floating-point batch (B, dim)."""
     shape = getattr(x, "shape", None)
     if shape is None:
-        raise TypeError(f"`{name}` must be an array (B, {dim}), got {type(x).__name__}: use numpy.asarray")
+        raise TypeError(
+            f"`{name}` must be an array (B, {dim}), got {type(x).__name__}: use numpy.asarray"
+        )
     if len(shape) != 2 or shape[1] != dim:
         raise ValueError(
             f"`{name}` must have shape (B, {dim}), batch first, got {tuple(shape)}: reshape it to (-1, {dim})"
         )
     kind = x.dtype.kind if is_numpy(x) else ("f" if "float" in str(x.dtype) else "other")
     if kind != "f":
-        raise TypeError(f"`{name}` must be real floating point, got dtype {x.dtype}: use {name}.astype(float)")
+        raise TypeError(
+            f"`{name}` must be real floating point, got dtype {x.dtype}: use {name}.astype(float)"
+        )
 
 
 class TargetScore:
@@ -109,7 +115,9 @@ class TargetScore:
     def _evaluate(self, x: Array, t: Time, want: str, u: Array | None = None) -> Array:
         return self._all(x, t, frozenset((want,)), u)[want]
 
-    def _all(self, x: Array, t: Time, want: frozenset[str], u: Array | None = None) -> dict[str, Array]:
+    def _all(
+        self, x: Array, t: Time, want: frozenset[str], u: Array | None = None
+    ) -> dict[str, Array]:
         check_points("x", x, self.target.dim)
         if per_sample(t):
             if tuple(t.shape) not in ((x.shape[0], 1), (1, 1)):

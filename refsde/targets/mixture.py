@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from refsde._array import Array, Time, like, namespace, one_blas_thread, per_sample
+from refsde._array import Array, Time, like, namespace, one_blas_thread, per_sample, to_numpy
 from refsde._array import is_numpy as _is_numpy
 from refsde._random import START, KeyedNormals, run_key
 from refsde._types import SDE
@@ -67,11 +67,18 @@ class GaussianMixture:
     """
 
     def __init__(
-        self, weights: ArrayLike | None, means: ArrayLike, covs: ArrayLike, *, log_weights: ArrayLike | None = None
+        self,
+        weights: ArrayLike | None,
+        means: ArrayLike,
+        covs: ArrayLike,
+        *,
+        log_weights: ArrayLike | None = None,
     ) -> None:
         mu = _finite("means", means)
         if mu.ndim != 2 or mu.size == 0:
-            raise ValueError(f"`means` must have shape (K, d), got {mu.shape}: use numpy.atleast_2d, one row a component")
+            raise ValueError(
+                f"`means` must have shape (K, d), got {mu.shape}: use numpy.atleast_2d, one row a component"
+            )
         log_w = _log_weights(weights, log_weights, len(mu))
         lam, U = _spectrum(_finite("covs", covs), *mu.shape)
         self._law = Law(log_w, mu.copy(), lam, U)
@@ -92,13 +99,22 @@ class GaussianMixture:
         if isinstance(modes, bool) or not isinstance(modes, int | np.integer) or modes < 1:
             raise ValueError(f"`modes` must be a positive int, got {modes!r}")
         if not (math.isfinite(radius) and radius >= 0 and math.isfinite(std) and std >= 0):
-            raise ValueError(f"`radius` and `std` must be finite and non-negative, got {radius!r} and {std!r}")
+            raise ValueError(
+                f"`radius` and `std` must be finite and non-negative, got {radius!r} and {std!r}"
+            )
         angle = 2 * np.pi * np.arange(modes) / modes
         means = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         return cls(np.full(modes, 1 / modes), means, np.full(modes, std**2))
 
     @classmethod
-    def fit(cls, X: ArrayLike, k: int, *, rng: int | np.random.Generator | None = None, reg_covar: float = 1e-6) -> Self:
+    def fit(
+        cls,
+        X: ArrayLike,
+        k: int,
+        *,
+        rng: int | np.random.Generator | None = None,
+        reg_covar: float = 1e-6,
+    ) -> Self:
         """Fit ``k`` full covariances to data (n, d) by expectation maximisation (scikit-learn).
 
         Parameters
@@ -115,7 +131,9 @@ class GaussianMixture:
         try:
             from sklearn.mixture import GaussianMixture as Fitter
         except ImportError as missing:  # pragma: no cover
-            raise ImportError("fitting a mixture needs scikit-learn: pip install 'refsde[all]'") from missing
+            raise ImportError(
+                "fitting a mixture needs scikit-learn: pip install 'refsde[all]'"
+            ) from missing
         data = _finite("X", X)
         if data.ndim != 2 or len(data) < k:
             raise ValueError(f"`X` must have shape (n, d) with n >= k = {k}, got {data.shape}")
@@ -127,7 +145,9 @@ class GaussianMixture:
     def from_sklearn(cls, gm: Any) -> Self:
         """Take over a fitted ``sklearn.mixture.GaussianMixture`` of any covariance type."""
         if not hasattr(gm, "covariances_"):
-            raise ValueError(f"`gm` must be a fitted sklearn.mixture.GaussianMixture, got {gm!r}: call gm.fit(X) first")
+            raise ValueError(
+                f"`gm` must be a fitted sklearn.mixture.GaussianMixture, got {gm!r}: call gm.fit(X) first"
+            )
         covs = gm.covariances_
         if gm.covariance_type == "tied":
             covs = np.broadcast_to(covs, (len(gm.weights_), *covs.shape))
@@ -182,14 +202,18 @@ class GaussianMixture:
     def cov(self) -> np.ndarray:
         """Covariance of the mixture (d, d)."""
         gaps = self._law.mu - self.mean
-        return np.asarray(np.tensordot(self.weights, self.covs, 1) + (self.weights[:, None] * gaps).T @ gaps)
+        return np.asarray(
+            np.tensordot(self.weights, self.covs, 1) + (self.weights[:, None] * gaps).T @ gaps
+        )
 
     def component(self, k: int) -> GaussianMixture:
         """Component ``k`` alone, a single Gaussian."""
         if not -self.n_components <= k < self.n_components:
             raise ValueError(f"`k` must be below {self.n_components}, got {k}")
         law = self._law
-        return self._of(np.zeros(1), law.mu[[k]], law.lam[[k]], None if law.U is None else law.U[[k]])
+        return self._of(
+            np.zeros(1), law.mu[[k]], law.lam[[k]], None if law.U is None else law.U[[k]]
+        )
 
     # -- exact answers ---------------------------------------------------------------------------
 
@@ -229,7 +253,9 @@ class GaussianMixture:
 
     def _tail(self, x: ArrayLike, sign: float) -> np.ndarray:
         if self.dim != 1:
-            raise ValueError(f"`cdf` and `sf` need a target with d = 1, this one has d = {self.dim}")
+            raise ValueError(
+                f"`cdf` and `sf` need a target with d = 1, this one has d = {self.dim}"
+            )
         points = np.asarray(x, dtype=float)[..., None]
         with np.errstate(divide="ignore", invalid="ignore"):
             z = (points - self._law.mu[:, 0]) / np.sqrt(self._law.lam[:, 0])
@@ -242,7 +268,9 @@ class GaussianMixture:
             raise ValueError(f"`n` must be a non-negative int, got {n!r}")
         draws, rows = KeyedNormals(run_key(rng)), np.arange(n)
         edges = np.cumsum(self.weights)
-        k = np.searchsorted(edges[:-1] / edges[-1], draws.uniform(rows, (1,), START - 1)[:, 0], side="right")
+        k = np.searchsorted(
+            edges[:-1] / edges[-1], draws.uniform(rows, (1,), START - 1)[:, 0], side="right"
+        )
         z = draws.normal(rows, (self.dim,), START - 2)
         z *= np.sqrt(self._law.lam)[k]
         if self._law.U is not None:
@@ -275,7 +303,9 @@ class GaussianMixture:
         if A.ndim != 2 or A.shape[1] != self.dim:
             raise ValueError(f"`A` must have shape (m, {self.dim}), got {A.shape}")
         if y.shape != A.shape[:1]:
-            raise ValueError(f"`y` must have shape ({A.shape[0]},), one number a row of `A`, got {y.shape}")
+            raise ValueError(
+                f"`y` must have shape ({A.shape[0]},), one number a row of `A`, got {y.shape}"
+            )
         R = _noise_cov(noise_cov, len(y))
         log_w, means, covs = [], [], []
         for log_weight, mu, C in zip(self._law.log_w, self._law.mu, self.covs, strict=True):
@@ -300,27 +330,40 @@ class GaussianMixture:
     # -- machinery -------------------------------------------------------------------------------
 
     @classmethod
-    def _of(cls, log_w: np.ndarray, mu: np.ndarray, lam: np.ndarray, U: np.ndarray | None) -> GaussianMixture:
+    def _of(
+        cls, log_w: np.ndarray, mu: np.ndarray, lam: np.ndarray, U: np.ndarray | None
+    ) -> GaussianMixture:
         made = GaussianMixture.__new__(GaussianMixture)
         made._law = Law(log_w, mu, lam, U)
         return made
 
-    def _evaluate(self, x: Array, a: Any, s: Any, want: frozenset[str], u: Array | None = None) -> dict[str, Array]:
-        if isinstance(s, float) and s == 0.0 and bool(np.any(self._law.lam == 0)):
-            raise ValueError("a singular covariance has no density at sigma = 0: use t > 0, or target.at(sde, t)")
+    def _evaluate(
+        self, x: Array, a: Any, s: Any, want: frozenset[str], u: Array | None = None
+    ) -> dict[str, Array]:
+        noiseless = np.any(to_numpy(s) == 0) if per_sample(s) else s == 0
+        if noiseless and np.any(self._law.lam == 0):
+            raise ValueError(
+                "a singular covariance has no density at sigma = 0: use t > 0, or target.at(sde, t)"
+            )
         if _is_numpy(x):
             return evaluate(self._law, x, level(a), level(s), want, u)
         return mixture_formula(self._law, x, a, s, u)
 
     def __repr__(self) -> str:
-        kind = "full" if self._law.U is not None else ("spherical" if self._law.lam.shape[1] == 1 else "diagonal")
+        kind = (
+            "full"
+            if self._law.U is not None
+            else ("spherical" if self._law.lam.shape[1] == 1 else "diagonal")
+        )
         return f"GaussianMixture(K={self.n_components}, d={self.dim}, {kind})"
 
     def _repr_latex_(self) -> str:
         return rf"$\sum_{{k=1}}^{{{self.n_components}}} w_k\,\mathcal{{N}}(\mu_k, C_k),\quad x\in\mathbb{{R}}^{{{self.dim}}}$"
 
 
-def mixture_formula(law: Law, x: Array, a: Time, s: Time, u: Array | None = None) -> dict[str, Array]:
+def mixture_formula(
+    law: Law, x: Array, a: Time, s: Time, u: Array | None = None
+) -> dict[str, Array]:
     """Everything about a diffused mixture, as one reads it: the definition the fast paths must equal.
 
     Runs on any array library.  With y_k = U_k^T x - a U_k^T mu_k and v_k = a^2 lam_k + s^2,
@@ -328,13 +371,20 @@ def mixture_formula(law: Law, x: Array, a: Time, s: Time, u: Array | None = None
     """
     xp = namespace(x)
     K, d = law.mu.shape
-    U = like(np.broadcast_to(np.eye(d), (K, d, d)) if law.U is None else law.U, x)
-    lam, mu, log_w = like(np.broadcast_to(law.lam, (K, d)), x), like(law.mu, x), like(law.log_w, x)
+    U = like(np.tile(np.eye(d), (K, 1, 1)) if law.U is None else law.U, x)
+    lam = like(np.tile(law.lam, (1, d // law.lam.shape[1])), x)
+    mu, log_w = like(law.mu, x), like(law.log_w, x)
     a, s = (v if not per_sample(v) else xp.reshape(v, (-1, 1, 1)) for v in (a, s))
     v = a * a * lam + s * s  # (K, d), or (B, K, d) with one level a sample
-    y = xp.sum(U * x[:, None, :, None], axis=2) - a * xp.sum(U * mu[:, :, None], axis=1)  # (B, K, d)
+    y = xp.sum(U * x[:, None, :, None], axis=2) - a * xp.sum(
+        U * mu[:, :, None], axis=1
+    )  # (B, K, d)
     logits = log_w - 0.5 * xp.sum(y * y / v + xp.log(2 * math.pi * v), axis=2)
-    top = xp.max(logits, axis=1, keepdims=True) if xp.__name__ != "torch" else xp.amax(logits, axis=1, keepdims=True)
+    top = (
+        xp.max(logits, axis=1, keepdims=True)
+        if xp.__name__ != "torch"
+        else xp.amax(logits, axis=1, keepdims=True)
+    )
     r = xp.exp(logits - top)
     total = xp.sum(r, axis=1, keepdims=True)
     r = (r / total)[:, :, None]
@@ -352,7 +402,9 @@ def mixture_formula(law: Law, x: Array, a: Time, s: Time, u: Array | None = None
     if u is not None:
         Pu = xp.sum(U * (xp.sum(U * u[:, None, :, None], axis=2) / v)[:, :, None, :], axis=3)
         along = xp.sum(g * u[:, None, :], axis=2, keepdims=True)
-        out["jvp"] = xp.sum(r * (g * along - Pu), axis=1) - score * xp.sum(score * u, axis=1, keepdims=True)
+        out["jvp"] = xp.sum(r * (g * along - Pu), axis=1) - score * xp.sum(
+            score * u, axis=1, keepdims=True
+        )
     return out
 
 
@@ -365,17 +417,23 @@ def _finite(name: str, values: ArrayLike) -> np.ndarray:
     except (TypeError, ValueError) as problem:
         raise TypeError(f"`{name}` must be an array of real numbers, got {values!r}") from problem
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"`{name}` must be finite, got {array[~np.isfinite(array)][0]}: remove NaN and inf")
+        raise ValueError(
+            f"`{name}` must be finite, got {array[~np.isfinite(array)][0]}: remove NaN and inf"
+        )
     return array
 
 
 def _log_weights(weights: ArrayLike | None, log_weights: ArrayLike | None, K: int) -> np.ndarray:
     if (weights is None) == (log_weights is None):
-        raise ValueError("give exactly one of `weights` and `log_weights`: pass weights=None with log weights")
+        raise ValueError(
+            "give exactly one of `weights` and `log_weights`: pass weights=None with log weights"
+        )
     if weights is not None:
         w = _finite("weights", weights)
         if w.shape != (K,):
-            raise ValueError(f"`weights` must have shape ({K},), one a row of `means`, got {w.shape}")
+            raise ValueError(
+                f"`weights` must have shape ({K},), one a row of `means`, got {w.shape}"
+            )
         if np.any(w < 0):
             raise ValueError(f"`weights` must not be negative, got {w.min()}")
         if abs(w.sum() - 1) > 1e-6:
@@ -385,11 +443,17 @@ def _log_weights(weights: ArrayLike | None, log_weights: ArrayLike | None, K: in
     else:
         log_w = np.array(log_weights, dtype=float)
         if log_w.shape != (K,):
-            raise ValueError(f"`log_weights` must have shape ({K},), one a row of `means`, got {log_w.shape}")
+            raise ValueError(
+                f"`log_weights` must have shape ({K},), one a row of `means`, got {log_w.shape}"
+            )
         if np.any(np.isnan(log_w)) or np.any(log_w == np.inf) or np.all(log_w == -np.inf):
-            raise ValueError(f"`log_weights` must be below inf, and one of them finite, got {log_w}")
+            raise ValueError(
+                f"`log_weights` must be below inf, and one of them finite, got {log_w}"
+            )
         if abs(np.logaddexp.reduce(log_w)) > 1e-6:
-            raise ValueError("`log_weights` must be normalised: subtract numpy.logaddexp.reduce(log_weights)")
+            raise ValueError(
+                "`log_weights` must be normalised: subtract numpy.logaddexp.reduce(log_weights)"
+            )
     return np.asarray(log_w - np.logaddexp.reduce(log_w))
 
 
@@ -399,17 +463,25 @@ def _spectrum(covs: np.ndarray, K: int, d: int) -> tuple[np.ndarray, np.ndarray 
         size = np.max(np.abs(covs), axis=(1, 2), initial=0.0)
         skew = np.max(np.abs(covs - covs.transpose(0, 2, 1)), axis=(1, 2))
         if np.any(skew > 1e-8 * size):
-            raise ValueError(f"`covs` must be symmetric, got an asymmetry of {skew.max():.3g}: use (C + C.T) / 2")
+            raise ValueError(
+                f"`covs` must be symmetric, got an asymmetry of {skew.max():.3g}: use (C + C.T) / 2"
+            )
         lam, U = np.linalg.eigh((covs + covs.transpose(0, 2, 1)) / 2)
         if np.any(lam < -1e-8 * np.maximum(size, np.finfo(float).tiny)[:, None]):
-            raise ValueError(f"`covs` must be positive semi-definite, got an eigenvalue of {lam.min():.3g}")
+            raise ValueError(
+                f"`covs` must be positive semi-definite, got an eigenvalue of {lam.min():.3g}"
+            )
         if d == 1:
             return np.maximum(lam, 0.0), None
         return np.maximum(lam, 0.0), U
     if covs.shape not in ((K, d), (K,)):
-        raise ValueError(f"`covs` must have shape ({K}, {d}, {d}), ({K}, {d}) or ({K},), got {covs.shape}")
+        raise ValueError(
+            f"`covs` must have shape ({K}, {d}, {d}), ({K}, {d}) or ({K},), got {covs.shape}"
+        )
     if np.any(covs < 0):
-        raise ValueError(f"`covs` must hold non-negative variances, got {covs.min()}: a variance is a squared std")
+        raise ValueError(
+            f"`covs` must hold non-negative variances, got {covs.min()}: a variance is a squared std"
+        )
     return (covs.copy() if covs.ndim == 2 else covs[:, None].copy()), None
 
 
@@ -418,7 +490,13 @@ def _noise_cov(noise_cov: ArrayLike, m: int) -> np.ndarray:
     if R.ndim <= 1 and R.size in (1, m):
         R = np.diag(np.broadcast_to(R, (m,)))
     if R.shape != (m, m):
-        raise ValueError(f"`noise_cov` must be a float or have shape ({m},) or ({m}, {m}), got {R.shape}")
+        raise ValueError(
+            f"`noise_cov` must be a float or have shape ({m},) or ({m}, {m}), got {R.shape}"
+        )
+    if np.any(np.abs(R - R.T) > 1e-8 * np.max(np.abs(R), initial=0.0)):
+        raise ValueError(f"`noise_cov` must be symmetric, got {R}: use (R + R.T) / 2")
     if np.any(np.linalg.eigvalsh(R) < -1e-12 * max(1.0, float(np.abs(R).max()))):
-        raise ValueError("`noise_cov` must be positive semi-definite")
+        raise ValueError(
+            f"`noise_cov` must be positive semi-definite, got {R}: a variance is a squared std"
+        )
     return np.asarray(R)

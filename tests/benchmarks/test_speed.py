@@ -25,7 +25,9 @@ SDE, T = rs.VP(), 0.3
 
 def mixture(K: int, d: int, rng: np.random.Generator) -> rs.GaussianMixture:
     A = rng.standard_normal((K, d, d)) / math.sqrt(d)
-    return rs.GaussianMixture(np.full(K, 1 / K), rng.standard_normal((K, d)), A @ A.transpose(0, 2, 1) + 0.01 * np.eye(d))
+    return rs.GaussianMixture(
+        np.full(K, 1 / K), rng.standard_normal((K, d)), A @ A.transpose(0, 2, 1) + 0.01 * np.eye(d)
+    )
 
 
 def naive_score(target: rs.GaussianMixture, x: np.ndarray, a: float, s: float) -> np.ndarray:
@@ -35,7 +37,11 @@ def naive_score(target: rs.GaussianMixture, x: np.ndarray, a: float, s: float) -
         S = a * a * C + s * s * np.eye(len(m))
         gap = x - a * m
         solved = np.linalg.solve(S, gap.T).T
-        logits.append(np.log(w) - 0.5 * np.sum(gap * solved, axis=1) - 0.5 * np.linalg.slogdet(2 * np.pi * S)[1])
+        logits.append(
+            np.log(w)
+            - 0.5 * np.sum(gap * solved, axis=1)
+            - 0.5 * np.linalg.slogdet(2 * np.pi * S)[1]
+        )
         terms.append(-solved)
     L = np.stack(logits, axis=1)
     r = np.exp(L - L.max(axis=1, keepdims=True))
@@ -63,7 +69,9 @@ def report(benchmark: Any, title: str, rows: dict[str, tuple[float, str]]) -> No
         print(f"  {name:<44} {value:8.2f}   target {target}")
 
 
-@pytest.mark.parametrize(("K", "d", "n", "share"), [(10, 64, 16384, 0.65), (100, 64, 4096, 0.55), (10, 784, 1024, 0.75)])
+@pytest.mark.parametrize(
+    ("K", "d", "n", "share"), [(10, 64, 16384, 0.65), (100, 64, 4096, 0.55), (10, 784, 1024, 0.75)]
+)
 def test_safe_score(benchmark: Any, K: int, d: int, n: int, share: float) -> None:
     from refsde.targets._kernels import _width
 
@@ -80,7 +88,10 @@ def test_safe_score(benchmark: Any, K: int, d: int, n: int, share: float) -> Non
         alternatives["naive"] = lambda: naive_score(target, x, SDE.alpha(T), SDE.sigma(T))
     m = medians(alternatives)
     rate = (4.0 * n * K * d * d / m["ours"]) / (flops / m["gemm"])
-    rows = {"safe / its two bare GEMMs": (m["ours"] / m["bare"], "<= 1.25"), "share of GEMM peak": (rate, f">= {share}")}
+    rows = {
+        "safe / its two bare GEMMs": (m["ours"] / m["bare"], "<= 1.25"),
+        "share of GEMM peak": (rate, f">= {share}"),
+    }
     if "naive" in m:
         rows["naive solve loop / ours"] = (m["naive"] / m["ours"], ">= 4")
     report(benchmark, f"safe score, K={K} d={d} n={n}", rows)
@@ -148,7 +159,9 @@ def test_plane(benchmark: Any) -> None:
     ring, x = rs.GaussianMixture.ring(8), np.random.default_rng(0).standard_normal((100_000, 2))
     means, a, s = ring.means, SDE.alpha(T), SDE.sigma(T)
     score = ring.score(SDE)
-    full = rs.GaussianMixture(ring.weights, means, ring.covs * np.linspace(1, 2, 8)[:, None, None]).score(SDE)
+    full = rs.GaussianMixture(
+        ring.weights, means, ring.covs * np.linspace(1, 2, 8)[:, None, None]
+    ).score(SDE)
     alternatives = {
         "ours": lambda: score(x, T),
         "full": lambda: full(x, T),
@@ -157,8 +170,13 @@ def test_plane(benchmark: Any) -> None:
     for name, form in jax_forms(means, 0.04).items():
         alternatives[name] = lambda form=form: form(x, a, s).block_until_ready()
     m = medians(alternatives)
-    rows = {"naive / ours": (m["naive"] / m["ours"], ">= 15"), "full covariances / round": (m["full"] / m["ours"], "-")}
-    rows |= {f"{name} / ours": (m[name] / m["ours"], ">= 2.5") for name in m if name.startswith("jax")}
+    rows = {
+        "naive / ours": (m["naive"] / m["ours"], ">= 15"),
+        "full covariances / round": (m["full"] / m["ours"], "-"),
+    }
+    rows |= {
+        f"{name} / ours": (m[name] / m["ours"], ">= 2.5") for name in m if name.startswith("jax")
+    }
     rows["ns a sample"] = (m["ours"] / len(x) * 1e9, "-")
     report(benchmark, "d=2 K=8 n=100000", rows)
     benchmark.pedantic(lambda: score(x, T), rounds=3)
@@ -186,7 +204,11 @@ def test_ring_loop(benchmark: Any) -> None:
     m = medians(alternatives, rounds=7)
     rows = {"naive loop / ours": (m["naive"] / m["ours"], ">= 10")}
     targets = {"jax difference": ">= 4", "jax linear": ">= 2.5"}
-    rows |= {f"{name} loop / ours": (m[name] / m["ours"], targets[name]) for name in m if name.startswith("jax")}
+    rows |= {
+        f"{name} loop / ours": (m[name] / m["ours"], targets[name])
+        for name in m
+        if name.startswith("jax")
+    }
     rows["ns a sample and step"] = (m["ours"] / n / steps * 1e9, "-")
     report(benchmark, "d=2 ring, Euler-Maruyama, 20 steps, n=100000", rows)
     benchmark.pedantic(alternatives["ours"], rounds=3)
@@ -197,7 +219,9 @@ def test_threads(benchmark: Any) -> None:
     process = rs.ReverseSDE(SDE, ring.score(SDE))
 
     def run(workers: int) -> np.ndarray:
-        return np.asarray(rs.sample(process, rs.EulerMaruyama(), n, times=20, rng=0, workers=workers).x)
+        return np.asarray(
+            rs.sample(process, rs.EulerMaruyama(), n, times=20, rng=0, workers=workers).x
+        )
 
     assert np.array_equal(run(1), run(2))
     m = medians({"one": lambda: run(1), "two": lambda: run(2)}, rounds=5)

@@ -1,0 +1,193 @@
+"""The race: every solver at equal budgets of score evaluations, on a target whose score is exact.
+
+Nothing is learned and nothing estimated: the data law is a mixture, its diffused score and density are
+known, so what remains is the error of the solver (and the chance of a finite sample, which the noise
+floor measures).  The command line is in ``refsde.__main__``; this is the experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from refsde import measure
+from refsde._types import SDE, Kind, Solver
+from refsde.solvers import (
+    DDIM,
+    Ancestral,
+    AnnealedLangevin,
+    BlackBox,
+    EulerMaruyama,
+    Heun,
+    Langevin,
+    OneStep,
+    PredictorCorrector,
+    ReverseDiffusion,
+)
+
+__all__ = ["SOLVERS", "Entry", "Race", "run"]
+
+FLOW_ROWS = 256  # samples whose distance to the exact flow is measured
+FLOW_RTOL = 1e-8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A runner: what it integrates and how, for a given SDE.
+
+    Attributes
+    ----------
+    kind : {"reverse", "flow"}
+        The process it runs on.
+    make : callable
+        ``make(sde) -> solver``.
+    default : bool
+        Whether it runs unless others are named.
+    says : str
+        One line for ``--help``.
+    """
+
+    kind: Kind
+    make: Callable[[SDE], Solver]
+    default: bool
+    says: str
+
+
+def _snr(sde: SDE) -> float:
+    """Signal-to-noise ratio of the corrector: the papers' values, which differ by two orders."""
+    return 0.16 if sde.f(0.5 * sde.T) == 0 else 0.01
+
+
+SOLVERS: Mapping[str, Entry] = {
+    "em": Entry("reverse", lambda sde: EulerMaruyama(), True, "Euler-Maruyama"),
+    "heun-sde": Entry("reverse", lambda sde: Heun(), True, "Heun on the reverse SDE"),
+    "reverse-diffusion": Entry(
+        "reverse", lambda sde: ReverseDiffusion(), True, "reverse diffusion sampler"
+    ),
+    "ancestral": Entry(
+        "reverse", lambda sde: Ancestral(), True, "ancestral sampling, published variance"
+    ),
+    "ddim-1": Entry(
+        "reverse", lambda sde: DDIM(1.0), True, "DDIM with eta = 1 (DDPM, posterior variance)"
+    ),
+    "pc": Entry(
+        "reverse",
+        lambda sde: PredictorCorrector(ReverseDiffusion(), Langevin(_snr(sde))),
+        True,
+        "predictor-corrector: reverse diffusion and one Langevin step",
+    ),
+    "euler": Entry("flow", lambda sde: EulerMaruyama(), True, "Euler on the probability flow"),
+    "heun": Entry("flow", lambda sde: Heun(), True, "Heun on the probability flow"),
+    "ddim": Entry("flow", lambda sde: DDIM(0.0), True, "DDIM, deterministic"),
+    "rk45": Entry(
+        "flow", lambda sde: BlackBox(), True, "SciPy's RK45, its tolerance set to the budget"
+    ),
+    "ancestral-posterior": Entry(
+        "reverse", lambda sde: Ancestral("posterior"), False, "ancestral, posterior variance"
+    ),
+    "ddim-0.5": Entry("reverse", lambda sde: DDIM(0.5), False, "DDIM with eta = 0.5"),
+    "sde-dpm": Entry(
+        "reverse",
+        lambda sde: OneStep.sde_dpm(0.5),
+        False,
+        "first-order SDE-DPM-Solver++, tau = 0.5",
+    ),
+    "reverse-diffusion-flow": Entry(
+        "flow", lambda sde: ReverseDiffusion(), False, "reverse diffusion on the flow"
+    ),
+    "pc-annealed": Entry(
+        "reverse",
+        lambda sde: PredictorCorrector(ReverseDiffusion(), AnnealedLangevin(_snr(sde))),
+        False,
+        "predictor-corrector with annealed Langevin",
+    ),
+    "rk23": Entry(
+        "flow", lambda sde: BlackBox("RK23"), False, "SciPy's RK23, its tolerance set to the budget"
+    ),
+    "dop853": Entry(
+        "flow",
+        lambda sde: BlackBox("DOP853"),
+        False,
+        "SciPy's DOP853, its tolerance set to the budget",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column of the table.
+
+    Attributes
+    ----------
+    label : str
+        Heading, and axis label.
+    value : callable
+        ``value(x) -> float`` for samples x (n, d) at t_end.
+    floor, spread : float
+        Mean and standard deviation of the value on exact draws, at the same n.
+    """
+
+    label: str
+    value: Callable[[np.ndarray], float]
+    floor: float
+    spread: float
+
+    def chance(self, value: float) -> bool:
+        """Whether exact draws of this size would show as much, to three standard deviations."""
+        return abs(value) <= abs(self.floor) + 3 * self.spread
+
+
+def measures(
+    law: Any, n: int, reference: Callable[[np.ndarray], float] | None, rng: int = 1
+) -> dict[str, Measure]:
+    """Errors against the exact law ``law`` at t_end, sharp ones first, each with its noise floor.
+
+    Parameters
+    ----------
+    law : GaussianMixture
+        Exact law of the samples.
+    n : int
+        Sample size.
+    reference : callable or None
+        Distance to the exact flow of the same starts, for flow solvers.
+    rng : int
+        Seed of the exact draws.
+    """
+    exact_draws = law.sample(
+        n, rng=np.random.default_rng(np.random.SeedSequence(rng, spawn_key=(99,)))
+    )
+    many = law.sample(max(n, 2**16 if law.dim <= 64 else n), rng=rng + 1)
+    against: dict[str, tuple[str, Callable[[np.ndarray], float]]] = {
+        "log_density_gap": (
+            "log-density gap",
+            partial(measure.logpdf_gap, target=law, reference=many),
+        ),
+        "dispersion": ("dispersion", partial(measure.dispersion, target=law)),
+        "mode_weights": ("mode weights", partial(measure.mode_weight_error, target=law)),
+        "frechet": ("Fréchet", partial(measure.frechet, y=law)),
+        "sliced_wasserstein": ("sliced W2", partial(measure.sliced_wasserstein, y=exact_draws)),
+    }
+    columns = {}
+    for name, (label, value) in against.items():
+        floor = measure.noise_floor(
+            lambda x, _, value=value: value(x), law, n, rng=rng, against="target"
+        )
+        # a signed measure has mean zero on exact draws: its floor is its spread
+        signed = name == "log_density_gap"
+        columns[name] = Measure(label, value, 0.0 if signed else floor.mean, floor.std)
+    if reference is not None:
+        columns["flow_rms"] = Measure("flow RMS", reference, FLOW_RTOL, 0.0)
+        order = [
+            "log_density_gap",
+            "dispersion",
+            "mode_weights",
+            "flow_rms",
+            "frechet",
+            "sliced_wasserstein",
+        ]
+        columns = {name: columns[name] for name in order}
+    return columns
