@@ -1,4 +1,4 @@
-"""The only file that knows array libraries: small verbs that work on floats, NumPy, torch and strict arrays.
+"""The only file that knows array libraries: small verbs for floats, NumPy, torch and the like.
 
 A time shared by the whole batch is a Python float, and a verb applied to it returns a Python float
 (through `math`): a NumPy scalar would promote a float32 state to float64.  A time of its own for
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -22,9 +22,10 @@ Array = Any  # an array of NumPy, torch or another array-API library
 Time = float | Array  # one clock for the batch, or an array (B, 1, ..., 1) of clocks
 
 __all__ = [
-    "Array", "Time", "asin", "asinh", "atan", "batch_rms", "concat", "cos", "event_norm", "event_size",
-    "exp", "expm1", "fill_rows", "interp", "is_numpy", "like", "log", "log1p", "maximum", "namespace",
-    "one_blas_thread", "per_sample", "rows_finite", "sin", "sinh", "sqrt", "take", "tan", "to_numpy", "where",
+    "Array", "Time", "asin", "asinh", "atan", "batch_rms", "concat", "cos", "event_norm",
+    "event_size", "exp", "expm1", "fill_rows", "interp", "is_floating", "is_numpy", "like", "log",
+    "log1p", "maximum", "namespace", "one_blas_thread", "per_sample", "rows_finite", "sin",
+    "sinh", "sqrt", "take", "tan", "to_numpy", "where",
 ]  # fmt: skip
 
 
@@ -46,6 +47,11 @@ def namespace(x: Array) -> Any:
 def is_numpy(x: object) -> bool:
     """Whether ``x`` is a NumPy array, so that a NumPy fast path applies."""
     return isinstance(x, np.ndarray)
+
+
+def is_floating(x: Array) -> bool:
+    """Whether the array ``x`` holds real floating-point numbers."""
+    return "float" in str(x.dtype)
 
 
 def _verb(name: str) -> Callable[[Time], Any]:
@@ -87,7 +93,7 @@ def maximum(x: Time, floor: float) -> Any:
 
 
 def where(condition: Any, a: Time, b: Time) -> Any:
-    """Choose ``a`` or ``b``; ``condition`` and at least one choice are arrays, or all are scalars."""
+    """Choose ``a`` or ``b``; the condition and a choice at least are arrays, or all scalars."""
     if isinstance(condition, bool | np.bool_):
         return a if condition else b
     xp = namespace(condition)
@@ -99,7 +105,7 @@ def where(condition: Any, a: Time, b: Time) -> Any:
     return xp.where(condition, a, b)
 
 
-def per_sample(t: Time) -> bool:
+def per_sample(t: Time) -> TypeGuard[Array]:
     """Whether ``t`` carries one clock a sample rather than one clock for the batch."""
     return not isinstance(t, float | int)
 
@@ -177,7 +183,7 @@ def concat(parts: Sequence[Array]) -> Array:
 
 
 def interp(t: Time, xs: np.ndarray, ys: np.ndarray) -> Any:
-    """Piecewise linear interpolation of a table; a float stays a float, an array keeps its library."""
+    """Piecewise linear interpolation of a table; floats stay floats, arrays keep their library."""
     if isinstance(t, float | int):
         return float(np.interp(t, xs, ys))
     return like(np.interp(to_numpy(t), xs, ys), t)

@@ -25,7 +25,8 @@ def run_key(rng: np.random.Generator | int | None | object) -> int:
         generator = np.random.default_rng(rng)  # type: ignore[arg-type]
     except (TypeError, ValueError) as problem:
         raise TypeError(
-            f"`rng` must be None, a non-negative int, a SeedSequence or a numpy Generator, got {rng!r}"
+            "`rng` must be None, a non-negative int, a SeedSequence or a numpy Generator, got "
+            f"{rng!r}"
         ) from problem
     return int(generator.integers(2**64, dtype=np.uint64))
 
@@ -49,12 +50,15 @@ class KeyedNormals:
         # Re-keying one Philox costs a quarter of making a new one.
         self._bits.state = {
             "bit_generator": "Philox",
-            "state": {"counter": np.array([0, 0, 0, call], _U64), "key": np.array([self.key, block], _U64)},
+            "state": {
+                "counter": np.array([0, 0, 0, call], _U64),
+                "key": np.array([self.key, block], _U64),
+            },
             "buffer": np.zeros(4, _U64),
             "buffer_pos": 4,
             "has_uint32": 0,
             "uinteger": 0,
-        }  # fmt: skip
+        }
 
     def normal(self, rows: np.ndarray, event: tuple[int, ...], call: int) -> np.ndarray:
         """Float64 normals (len(rows), *event) of the absolute samples ``rows``, ascending."""

@@ -20,13 +20,22 @@ from numpy.typing import DTypeLike
 from refsde._array import (
     Array,
     concat,
-    event_size,
     fill_rows,
     one_blas_thread,
     per_sample,
     rows_finite,
     take,
     to_numpy,
+)
+from refsde._boundary import (
+    check_accepts,
+    check_noise,
+    check_options,
+    check_start,
+    check_step,
+    check_times,
+    shapes_of,
+    times_of,
 )
 from refsde._random import block_rows
 from refsde._types import Noise, Process, Solver, State, Time, Times
@@ -106,8 +115,9 @@ def iterate(
 
     Raises
     ------
-    TypeError
-        If the solver does not accept the process, or is not callable.
+    ValueError, TypeError
+        If an argument is wrong, such as a solver that does not accept the process; or in mid-run, if
+        the solver does not return a `State` of the same batch at the time it was sent to.
 
     Examples
     --------
@@ -118,7 +128,15 @@ def iterate(
     [0.001, 0.5005, 1.0]
     """
     check_accepts(solver, process)
+    check_times(times)
+    check_noise(noise)
+    x = check_start(x)
     rows = np.arange(x.shape[0]) if rows is None else np.asarray(rows)
+    if rows.shape != (x.shape[0],):
+        raise ValueError(
+            f"`rows` must have shape ({x.shape[0]},), one index a sample of `x`, got {rows.shape}"
+        )
+    solver = _bound(solver, process, times)
     return _iterate(process, solver, x, times, noise, rows, tally or Tally(len(rows)))
 
 
@@ -132,21 +150,21 @@ def _iterate(
     tally: Tally,
 ) -> Iterator[State]:
     process, calls = counted(process)
-    if hasattr(solver, "bind"):
-        solver = solver.bind(process, getattr(times, "ts", None))
     t, plan = times.start(process, x)
     memory = tuple(solver.init(process, x, t)) if hasattr(solver, "init") else ()
     noise = noise.on(rows)
     state = full = State(t, x, memory=memory)
     live = np.arange(len(rows))  # which samples of the batch are still under way
     tally.t[:] = _flat(t)
+    tally.nfe += calls()  # what `init` evaluated
     yield full
     attempt = 0
     while len(live) and (s := times.target(state.t, plan)) is not None:
         attempt += 1
         before, old = calls(), state
-        with np.errstate(over="ignore", invalid="ignore"):  # a blow-up ends its sample, below
+        with _quiet():
             new = solver(process.at(old.t, s), old, s, noise)
+        check_step(solver, old, new, s)
         state, plan = times.judge(old, new, plan)
         finite = rows_finite(state.x)
         at = (
@@ -165,6 +183,18 @@ def _iterate(
         full = state if len(live) == len(rows) else _merge(full, live, state)
         tally.t[live if len(live) < len(rows) else slice(None)] = _flat(state.t)
         yield full
+
+
+def _bound(solver: Any, process: Process, times: Times) -> Any:
+    """Return the solver after it has seen the whole grid, where it wants to."""
+    if not hasattr(solver, "bind"):
+        return solver
+    return solver.bind(process, getattr(times, "ts", None))
+
+
+def _quiet() -> np.errstate:
+    """No warnings: a sample that blows up ends, and the solution says so."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 def _flat(t: Time) -> Any:
@@ -188,32 +218,6 @@ def _merge(full: State, live: np.ndarray, state: State) -> State:
     if per_sample(t):
         t = fill_rows(full.t, live, t)
     return State(t, fill_rows(full.x, live, state.x))
-
-
-def check_accepts(solver: Any, process: Process) -> None:
-    """Raise ``TypeError`` unless ``solver`` is a solver and right for ``process``."""
-    if not callable(solver) or isinstance(solver, type):
-        hint = f"{solver.__name__}()" if isinstance(solver, type) else "refsde.EulerMaruyama()"
-        raise TypeError(
-            f"`solver` must be called as (process, state, s, noise) -> State, got {solver!r}: pass {hint}"
-        )
-    kind = getattr(process, "kind", None)
-    if kind is None:
-        raise TypeError(
-            f"`process` must be a process such as refsde.ReverseSDE(sde, score), got {process!r}"
-        )
-    accepts = getattr(solver, "accepts", None)
-    if accepts is None or kind in accepts:
-        return
-    names = {
-        "forward": "ForwardSDE(sde)",
-        "reverse": "ReverseSDE(sde, score)",
-        "flow": "ProbabilityFlow(sde, score)",
-    }
-    right = " or ".join(names[k] for k in sorted(accepts, reverse=True))
-    raise TypeError(
-        f"`solver` {solver!r} is wrong for {names[kind]}, silently so if it ran: use it on {right}"
-    )
 
 
 def sample(
@@ -294,9 +298,11 @@ def sample(
     ((100, 2), 50, True)
     """
     check_accepts(solver, process)
-    _check_options(keep, denoise, workers, on_failure)
-    times = _times(process, solver, times)
-    n, event, x = _shapes(process, n, x, shape, dtype)
+    check_options(process, keep, denoise, workers, on_failure, callback)
+    times = times_of(process, solver, times, from_prior=x is None)
+    n, event, x = shapes_of(process, n, x, shape, dtype)
+    if noise is not None:
+        check_noise(noise)
     source: Any = noise if noise is not None else Gaussian(rng)
     starter = (
         source if isinstance(source, Gaussian) and (noise is None or rng is None) else Gaussian(rng)
@@ -304,13 +310,15 @@ def sample(
     if denoise == "last_mean":
         if not isinstance(times, Grid):
             raise ValueError(
-                "`denoise='last_mean'` needs a Grid, whose last step is known: use 'tweedie'"
+                f"`denoise` = 'last_mean' needs a Grid, whose last step is known, got {times!r}: "
+                "use 'tweedie'"
             )
-        source = LastMean(source, times.ts[-1])
+        source = LastMean(source, *times.ts[-2:])
 
     size = getattr(solver, "block_rows", None) or block_rows(math.prod(event))
     blocks = [np.arange(i, min(i + size, n)) for i in range(0, n, size)]
     steps = times.n if isinstance(times, Grid) else None
+    solver = _bound(solver, process, times)
 
     def run(rows: np.ndarray) -> _Block:
         if x is not None:
@@ -362,7 +370,7 @@ def _run(
     every = 1 if keep == "all" else keep
     path: list[tuple[Any, Array]] = []
     state = None
-    for step, state in enumerate(iterate(process, solver, x, times, noise, rows=rows, tally=tally)):
+    for step, state in enumerate(_iterate(process, solver, x, times, noise, rows, tally)):
         if every and step % every == 0:
             path.append((state.t, state.x))
         if step:
@@ -370,16 +378,22 @@ def _run(
     assert state is not None
     if every and step % every:
         path.append((state.t, state.x))
-    x = state.x
+    return _Block(_tweedie(process, state, tally, step + 1) if tweedie else state.x, tally, path)
+
+
+def _tweedie(process: Process, state: State, tally: Tally, step: int) -> Array:
+    """Return the posterior means of x_0; what cannot be denoised fails in ``step`` and stays as it is."""
     alive = np.flatnonzero(tally.failed_step == 0)
-    if tweedie and len(alive):
-        t = state.t if not per_sample(state.t) else take(state.t, alive)
-        x = fill_rows(x, alive, process.denoise(take(x, alive), t))
-        tally.nfe[alive] += 1
-        finite = rows_finite(x)
-        if finite is not True:
-            tally.failed_step[~finite] = step + 1
-    return _Block(x, tally, path)
+    if not len(alive):
+        return state.x
+    process, calls = counted(process)
+    t = state.t if not per_sample(state.t) else take(state.t, alive)
+    with _quiet():
+        clean = process.denoise(take(state.x, alive), t)
+    tally.nfe[alive] += calls()
+    good = np.flatnonzero(np.broadcast_to(rows_finite(clean), len(alive)))
+    tally.failed_step[np.delete(alive, good)] = step
+    return fill_rows(state.x, alive[good], take(clean, good))
 
 
 def _gather(blocks: list[_Block], noise: Noise, steps: int | None) -> Solution:
@@ -388,14 +402,15 @@ def _gather(blocks: list[_Block], noise: Noise, steps: int | None) -> Solution:
 
     path = None
     if blocks[0].path:
-        # Adaptive blocks may differ in length: the shorter ones repeat their end.
-        longest = max(len(block.path) for block in blocks)
-        padded = [block.path + [block.path[-1]] * (longest - len(block.path)) for block in blocks]
-        t = np.array([_path_time([block[i][0] for block in padded]) for i in range(longest)])
-        path = Path(
-            t,
-            np.stack([to_numpy(concat([block[i][1] for block in padded])) for i in range(longest)]),
-        )
+        # Blocks may differ in length (adaptive steps, or all samples lost): the shorter repeat their end.
+        longest = max((block.path for block in blocks), key=len)
+        m = len(longest)
+        padded = [block.path + [block.path[-1]] * (m - len(block.path)) for block in blocks]
+        if per_sample(longest[0][0]):
+            t = np.stack([np.concatenate([_flat(p[i][0]) for p in padded]) for i in range(m)])
+        else:
+            t = np.array([t for t, _ in longest])
+        path = Path(t, np.stack([to_numpy(concat([p[i][1] for p in padded])) for i in range(m)]))
     failed, t = joined("failed_step"), joined("t")
     return Solution(
         x=concat([block.x for block in blocks]),
@@ -408,116 +423,6 @@ def _gather(blocks: list[_Block], noise: Noise, steps: int | None) -> Solution:
         message=summary(failed, t, steps),
         seed_entropy=getattr(noise, "key", None),
     )
-
-
-def _path_time(ts: list[Any]) -> Any:
-    return np.concatenate([_flat(t) for t in ts]) if per_sample(ts[0]) else ts[0]
-
-
-# -- the public boundary: what may be asked ----------------------------------------------------------
-
-
-def _check_options(keep: Any, denoise: str, workers: Any, on_failure: str) -> None:
-    if (
-        keep is not None
-        and keep != "all"
-        and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1)
-    ):
-        raise ValueError(
-            f"`keep` must be None, 'all' or a positive int (every k-th step), got {keep!r}"
-        )
-    if denoise not in ("none", "tweedie", "last_mean"):
-        raise ValueError(f"`denoise` must be 'none', 'tweedie' or 'last_mean', got {denoise!r}")
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(
-            f"`workers` must be a positive int, the number of threads, got {workers!r}"
-        )
-    if on_failure not in ("mark", "raise"):
-        raise ValueError(f"`on_failure` must be 'mark' or 'raise', got {on_failure!r}")
-
-
-def _times(process: Process, solver: Any, times: Times | int | None) -> Times:
-    """Make a grid of an int, and check a grid against the process."""
-    if times is None:
-        times = getattr(solver, "default_steps", None)
-        if times is None:
-            raise ValueError("`times` is missing: pass a number of steps, times=200, or a Grid")
-    if isinstance(times, int | np.integer) and not isinstance(times, bool):
-        forward = process.kind == "forward"
-        grid = Grid.uniform(process.sde, int(times), 0.0 if forward else None)
-        return grid.reversed() if forward else grid
-    if not hasattr(times, "target"):
-        raise TypeError(
-            f"`times` must be an int or a Grid, got {times!r}: use refsde.Grid(ts) for a list of times"
-        )
-    if isinstance(times, Grid):
-        T = process.sde.T
-        if max(times.ts) > T * (1 + 1e-12):
-            raise ValueError(
-                f"`times` must lie in [0, T] = [0, {T:g}], got {max(times.ts):g}: rescale the grid to the SDE"
-            )
-        ascending = times.ts[0] < times.ts[-1]
-        if process.kind == "forward" and not ascending:
-            raise ValueError(
-                "`times` must ascend for a ForwardSDE (t = 0 is data): use times.reversed()"
-            )
-        if process.kind == "reverse" and ascending:
-            raise ValueError(
-                "`times` must descend for a ReverseSDE (T is noise): use times.reversed()"
-            )
-    return times
-
-
-def _shapes(
-    process: Process,
-    n: int | None,
-    x: Array | None,
-    shape: tuple[int, ...] | None,
-    dtype: DTypeLike,
-) -> tuple[int, tuple[int, ...], Array | None]:
-    """Number of samples, event shape and checked start of a run."""
-    if x is not None:
-        if not hasattr(x, "shape") or len(x.shape) < 2:
-            got = f"shape {tuple(x.shape)}" if hasattr(x, "shape") else type(x).__name__
-            raise ValueError(
-                f"`x` must be an array (n, *D), batch first, got {got}: reshape a batch of numbers to (n, 1)"
-            )
-        if isinstance(x, np.ndarray) and x.dtype.kind != "f":
-            raise TypeError(f"`x` must be floating point, got dtype {x.dtype}: use x.astype(float)")
-        if n is not None and n != x.shape[0]:
-            raise ValueError(
-                f"`n` = {n!r} disagrees with `x` of {x.shape[0]} samples: leave `n` out"
-            )
-        if x.shape[0] == 0 or event_size(x) == 0:
-            raise ValueError(f"`x` must hold at least one sample, got shape {tuple(x.shape)}")
-        if rows_finite(x) is not True:
-            raise ValueError("`x` must be finite, it has NaN or inf: remove those samples")
-        return int(x.shape[0]), tuple(x.shape[1:]), x
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(
-            f"`n` must be a positive int, the number of samples, got {n!r}: or pass a start `x`"
-        )
-    if np.dtype(dtype) not in (np.dtype(np.float64), np.dtype(np.float32)):
-        raise ValueError(f"`dtype` must be float64 or float32, got {dtype!r}")
-    if process.kind == "forward":
-        process.start(np.zeros(0))  # raises, naming the remedy
-    target = getattr(process.score, "target", None)
-    if shape is None:
-        if target is None:
-            raise ValueError(
-                "`shape` is missing: the score has no target to tell the event shape, pass shape=(d,)"
-            )
-        shape = (target.dim,)
-    if (
-        any(isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1 for k in shape)
-        or len(shape) == 0
-    ):
-        raise ValueError(f"`shape` must hold positive ints, the shape of one sample, got {shape!r}")
-    if target is not None and tuple(shape) != (target.dim,):
-        raise ValueError(
-            f"`shape` must be ({target.dim},), the target's, got {shape!r}: leave it out"
-        )
-    return int(n), tuple(int(k) for k in shape), None
 
 
 def _progress(show: bool, blocks: int, steps: int | None) -> Any:

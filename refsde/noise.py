@@ -1,8 +1,8 @@
 r"""Where randomness comes from.
 
-Path noise is asked by interval: ``increment(t, s, x)`` is w(s) - w(t) of a Brownian motion w, a normal
-of variance |s - t|; a solver that wants unit normals divides by sqrt|s - t|.  ``normal(x)`` is for what
-is not the path: correctors, re-noising.  Sample i of a run depends on (rng, i) alone.
+Path noise is asked by interval: ``increment(t, s, x)`` is w(s) - w(t) of a Brownian motion w, a
+normal of variance |s - t|; a solver that wants unit normals divides by sqrt|s - t|.  ``normal(x)``
+is for what is not the path: correctors, re-noising.  Sample i of a run depends on (rng, i) alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from refsde._array import Array, Time, like, per_sample, sqrt, to_numpy
+from refsde._array import Array, Time, like, per_sample, sqrt, to_numpy, where
 from refsde._random import START, KeyedNormals, run_key
 from refsde._types import Noise
 
@@ -26,7 +26,8 @@ class Gaussian:
     Parameters
     ----------
     rng : int, Generator, SeedSequence or None
-        Seed.  The key of a run is one 64-bit draw of it, so an int and a Generator made from it agree.
+        Seed.  The key of a run is one 64-bit draw of it, so an int and a Generator made from it
+        agree.
     key : int, optional
         Instead of ``rng``: the key itself, such as ``solution.seed_entropy``, to repeat a run.
 
@@ -37,8 +38,8 @@ class Gaussian:
 
     Notes
     -----
-    Normals are drawn in float64 and then cast, so a float32 run sees the same path.  Under rejections
-    (adaptive steps) the fresh noise of a retry makes the result biased.
+    Normals are drawn in float64 and then cast, so a float32 run sees the same path.  Under
+    rejections (adaptive steps) the fresh noise of a retry makes the result biased.
 
     References
     ----------
@@ -54,16 +55,18 @@ class Gaussian:
 
     def __init__(self, rng: Any = None, *, key: int | None = None) -> None:
         if key is not None and not (isinstance(key, int | np.integer) and 0 <= key < 2**64):
-            raise ValueError(f"`key` must be an int in [0, 2**64), got {key!r}")
+            raise ValueError(
+                f"`key` must be an int in [0, 2**64), got {key!r}: pass solution.seed_entropy, or `rng`"
+            )
         self.key = run_key(rng) if key is None else int(key)
         self._rows: np.ndarray | None = None
         self._table = KeyedNormals(self.key)
         self._call = 0
 
     def on(self, rows: np.ndarray) -> Gaussian:
-        """Return the source for the absolute samples ``rows``, at the same question as this one."""
+        """Return the source for the absolute samples ``rows``, ascending, at the same question."""
         source = Gaussian(key=self.key)
-        source._rows, source._call = np.asarray(rows), self._call
+        source._rows, source._call = _ascending(rows), self._call
         return source
 
     def normal(self, x: Array) -> Array:
@@ -83,7 +86,8 @@ class Gaussian:
     def levy(self, t: Time, s: Time, x: Array) -> tuple[Array, Array]:
         """Increment and space-time Levy area (dW, H); H ~ N(0, |s - t| / 12), independent of dW.
 
-        H is the mean over the interval of the Brownian bridge.  Reversing time flips dW and leaves H.
+        H is the mean over the interval of the Brownian bridge.  Reversing time flips dW and leaves
+        H.
         """
         return self.increment(t, s, x), self.normal(x) * sqrt(abs(s - t) / 12)
 
@@ -91,12 +95,28 @@ class Gaussian:
         rows = np.arange(x.shape[0]) if self._rows is None else self._rows
         if len(rows) != x.shape[0]:
             raise ValueError(
-                f"noise for {len(rows)} samples was asked for {x.shape[0]}: take it with noise.on(rows)"
+                f"noise for {len(rows)} samples was asked for {x.shape[0]}: take it with "
+                "noise.on(rows)"
             )
         return self._table.normal(rows, tuple(x.shape[1:]), call)
 
     def __repr__(self) -> str:
         return f"Gaussian(key={self.key})"
+
+
+def _ascending(rows: ArrayLike) -> np.ndarray:
+    """Indices of samples, checked: a block is drawn in order, so another order would mix them up."""
+    index = np.asarray(rows)
+    if (
+        index.ndim != 1
+        or index.dtype.kind not in "iu"
+        or np.any(index < 0)
+        or np.any(np.diff(index) <= 0)
+    ):
+        raise ValueError(
+            f"`rows` must be indices of samples, non-negative and ascending, got {rows!r}: sort them"
+        )
+    return index
 
 
 class StoredPath:
@@ -132,20 +152,23 @@ class StoredPath:
         times, values = np.asarray(t, dtype=float), np.asarray(w, dtype=float)
         if times.ndim != 1 or len(times) < 2 or not np.all(np.isfinite(times)):
             raise ValueError(
-                f"`t` must be a finite 1-D array of at least two times, got shape {times.shape}"
+                f"`t` must be a finite 1-D array of at least two times, got {t!r}: give both ends"
             )
         if not (np.all(np.diff(times) > 0) or np.all(np.diff(times) < 0)):
             raise ValueError(
-                "`t` must be strictly increasing or strictly decreasing: sort it, remove repeats"
+                f"`t` must be strictly increasing or strictly decreasing, got {times!r}: "
+                "sort it, remove repeats"
             )
         if values.ndim < 2 or len(values) != len(times) or not np.all(np.isfinite(values)):
             raise ValueError(
-                f"`w` must be finite with shape ({len(times)}, B, *D), one value a time, got {values.shape}"
+                f"`w` must be finite with shape ({len(times)}, B, *D), one value a time, got "
+                f"{values.shape}: the first value may be 0"
             )
         areas = None if h is None else np.asarray(h, dtype=float)
         if areas is not None and areas.shape != (len(times) - 1, *values.shape[1:]):
             raise ValueError(
-                f"`h` must have shape {(len(times) - 1, *values.shape[1:])}, got {areas.shape}"
+                f"`h` must have shape {(len(times) - 1, *values.shape[1:])}, one area an interval, "
+                f"got {areas.shape}: use StoredPath.draw(..., levy=True)"
             )
         if times[0] > times[-1]:
             times, values = times[::-1], values[::-1]
@@ -159,44 +182,55 @@ class StoredPath:
     def draw(
         cls, t: ArrayLike, shape: tuple[int, ...], *, rng: Any = None, levy: bool = False
     ) -> Self:
-        """Draw a path of the batch ``shape`` (B, *D) on the times ``t``, with Levy areas if asked."""
+        """Draw a path of the batch ``shape`` (B, *D) on the times ``t``, with areas if asked."""
         times = np.sort(np.asarray(t, dtype=float))
         source, x = Gaussian(rng), np.zeros(shape)
+        # The normals beside the path go on where its own end: from the start they would repeat them.
         pairs = [source.levy(a, b, x) for a, b in zip(times[:-1], times[1:], strict=True)]
         w = np.concatenate([np.zeros((1, *shape)), np.cumsum([dw for dw, _ in pairs], axis=0)])
-        return cls(times, w, np.array([area for _, area in pairs]) if levy else None, rng=rng)
+        path = cls(times, w, np.array([area for _, area in pairs]) if levy else None)
+        path._normals = source
+        return path
 
     def on(self, rows: np.ndarray) -> StoredPath:
-        """Return the path of the samples ``rows``."""
-        if len(rows) and int(np.max(rows)) >= self.w.shape[1]:
+        """Return the path of the samples ``rows``, ascending."""
+        index = _ascending(rows)
+        if len(index) and int(index[-1]) >= self.w.shape[1]:
             raise ValueError(
-                f"`w` holds {self.w.shape[1]} samples, sample {int(np.max(rows))} was asked for: store more"
+                f"`w` holds {self.w.shape[1]} samples, sample {int(index[-1])} was asked for: "
+                "store more"
             )
         part = copy.copy(self)
-        part._rows, part._normals = np.asarray(rows), self._normals.on(rows)
+        part._rows, part._normals = index, self._normals.on(index)
         return part
 
     def increment(self, t: Time, s: Time, x: Array) -> Array:
         """Difference w(s) - w(t) of the stored values, shaped like ``x`` (B, *D)."""
-        return like(self._value(s, self.w) - self._value(t, self.w), x)
+        return self._shaped(self._value(s, self.w) - self._value(t, self.w), x)
 
     def levy(self, t: Time, s: Time, x: Array) -> tuple[Array, Array]:
         """Increment and space-time Levy area over the interval, joined from the stored pieces."""
         if self._integral is None:
             raise ValueError(
-                "this StoredPath holds no Levy areas: pass `h`, or use StoredPath.draw(..., levy=True)"
+                "`h` is None, this path holds no Levy areas: pass them, or use "
+                "StoredPath.draw(..., levy=True)"
             )
-        if per_sample(t) or per_sample(s):
-            raise ValueError("Levy areas of a StoredPath need times shared by the batch")
-        low, high = min(t, s), max(t, s)
-        area = self._value(high, self._integral) - self._value(low, self._integral)
-        w_low, w_high = self._value(low, self.w), self._value(high, self.w)
-        h = area / (high - low) - 0.5 * (w_low + w_high)  # mean of the path minus mean of its chord
-        return self.increment(t, s, x), like(h, x)
+        span = to_numpy(s - t) if per_sample(s - t) else s - t
+        mean = (self._value(s, self._integral) - self._value(t, self._integral)) / span
+        chord = 0.5 * (self._value(t, self.w) + self._value(s, self.w))
+        return self.increment(t, s, x), self._shaped(mean - chord, x)
 
     def normal(self, x: Array) -> Array:
         """Independent unit normals, shaped like ``x`` (B, *D), not part of the path."""
         return self._normals.normal(x)
+
+    def _shaped(self, values: np.ndarray, x: Array) -> Array:
+        if values.shape != tuple(x.shape):  # NumPy would broadcast, and coordinates share their noise
+            raise ValueError(
+                f"`w` holds states of shape {values.shape} here, but `x` has {tuple(x.shape)}: "
+                "store one value a sample and coordinate, and take samples with on(rows)"
+            )
+        return like(values, x)
 
     def _index(self, t: np.ndarray) -> np.ndarray:
         i = np.clip(np.searchsorted(self.t, t), 1, len(self.t) - 1)
@@ -204,7 +238,8 @@ class StoredPath:
         off = np.abs(self.t[i] - t) > 1e-9 * (self.t[-1] - self.t[0])
         if np.any(off):
             raise ValueError(
-                f"time {t[off][0]:.9g} is not on the stored grid: solve on a subset of its times"
+                f"`t` holds no time {t[off][0]:.9g}, which was asked for: "
+                "solve on a subset of the stored times"
             )
         return np.asarray(i)
 
@@ -223,29 +258,33 @@ def _integral(t: np.ndarray, w: np.ndarray, h: np.ndarray) -> np.ndarray:
 
 
 class LastMean:
-    """A source whose increments onto the final time are zero: the last step then lands on its mean.
+    """A source without increments in the last step, which then lands on its mean.
 
     Path noise of the last step vanishes while corrector draws stay, which is the denoising of
     Song et al. (2020), appendix G: the last predictor's value before its noise.
     """
 
-    def __init__(self, noise: Noise, end: float) -> None:
-        self.noise, self.end = noise, end
+    def __init__(self, noise: Noise, last: float, end: float) -> None:
+        self.noise, self.last, self.end = noise, last, end
+
+    def _but_last(self, s: Time, dw: Array) -> Array:
+        """Keep ``dw`` of an interval that ends at ``s``, unless it lies within the last step."""
+        before = (s - self.last) * (self.end - self.last) <= 0
+        return where(before, dw, 0.0 * dw)
 
     def on(self, rows: np.ndarray) -> LastMean:
         """Return the source for the samples ``rows``."""
-        return LastMean(self.noise.on(rows), self.end)
+        return LastMean(self.noise.on(rows), self.last, self.end)
 
     def normal(self, x: Array) -> Array:
         """Independent unit normals, as the source gives them."""
         return self.noise.normal(x)
 
     def increment(self, t: Time, s: Time, x: Array) -> Array:
-        """Increment w(s) - w(t), zero where ``s`` is the final time."""
-        dw = self.noise.increment(t, s, x)
-        return dw * (s != self.end)
+        """Increment w(s) - w(t), zero in the last step."""
+        return self._but_last(s, self.noise.increment(t, s, x))
 
     def levy(self, t: Time, s: Time, x: Array) -> tuple[Array, Array]:
-        """Increment and area, zero where ``s`` is the final time."""
+        """Increment and area, zero in the last step."""
         dw, h = self.noise.levy(t, s, x)
-        return dw * (s != self.end), h * (s != self.end)
+        return self._but_last(s, dw), self._but_last(s, h)

@@ -5,9 +5,9 @@ With x_t = alpha x_0 + sigma z the four usual predictions say the same thing:
 .. math:: \hat\epsilon = -\sigma\, s,\qquad \hat x_0 = (x + \sigma^2 s)/\alpha,\qquad
           \hat v = \alpha\hat\epsilon - \sigma\hat x_0 .
 
-Which one a network was trained on decides where a conversion loses digits: from ``score`` or ``eps`` to
-``x0`` one divides by alpha (bad near T), from ``x0`` to ``eps`` by sigma (bad near 0).  An exact score
-offers ``eps`` and ``denoise`` directly, and refsde then converts nothing.
+Which one a network was trained on decides where a conversion loses digits: from ``score`` or
+``eps`` to ``x0`` one divides by alpha (bad near T), from ``x0`` to ``eps`` by sigma (bad near 0).
+An exact score offers ``eps`` and ``denoise`` directly, and refsde then converts nothing.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def convert(
 def from_prediction(model: Any, sde: SDE, predicts: Prediction = "eps") -> Score:
     """Make a score of any function ``model(x, t)`` that predicts eps, x0, v or the score.
 
-    The result is called as ``score(x, t)`` and also offers ``.eps`` and ``.denoise``, each with at most
-    one conversion from what the model returns.
+    The result is called as ``score(x, t)`` and also offers ``.eps`` and ``.denoise``, each with at
+    most one conversion from what the model returns.
 
     Parameters
     ----------
@@ -157,7 +157,8 @@ def t_of_index(i: float, n: int, convention: Literal["table", "song"] = "table")
         Number of levels.
     convention : {"table", "song"}
         "table" (right): level i sits at t = (i + 1) / n, where a DDPM table has the noise of the
-        continuous SDE.  "song": t = i / (n - 1), the map of the score-SDE code, one step out of phase.
+        continuous SDE.  "song": t = i / (n - 1), the map of the score-SDE code, one step out of
+        phase.
 
     Returns
     -------
@@ -165,7 +166,8 @@ def t_of_index(i: float, n: int, convention: Literal["table", "song"] = "table")
 
     References
     ----------
-    Song et al. (2020), appendix E; the phase shift is at most 1.0e-2 in standard deviation at n = 1000.
+    Song et al. (2020), appendix E; the phase shift is at most 1.0e-2 in standard deviation at n =
+    1000.
 
     Examples
     --------

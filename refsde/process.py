@@ -5,8 +5,9 @@ For the forward SDE dx = f x dt + g dw with marginals p_t,
 - the *reverse SDE*       dx = (f x - g^2 score) dt + g dw,      time running from T to 0,
 - the *probability flow*  dx = (f x - g^2 score / 2) dt,         in either direction,
 
-have the same marginals p_t when the score is exact.  A solver asks a process for its ``drift`` and for
-what ``diffuse`` makes of a Brownian increment; dt = s - t is negative in reverse, and written so.
+have the same marginals p_t when the score is exact.  A solver asks a process for its ``drift`` and
+for what ``diffuse`` makes of a Brownian increment; dt = s - t is negative in reverse, and written
+so.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ _SDE_METHODS = ("alpha", "sigma", "f", "g2", "rho", "lam", "t_of_lam")
 
 
 def _check_sde(sde: Any) -> None:
+    if isinstance(sde, type):
+        raise TypeError(f"`sde` must be an SDE, got the class {sde!r}: pass {sde.__name__}()")
     missing = [name for name in _SDE_METHODS if not callable(getattr(sde, name, None))]
+    missing += [name for name in ("T", "t_end", "prior_std") if not hasattr(sde, name)]
     if missing:
         raise TypeError(
-            f"`sde` must be an SDE such as refsde.VP(), got {type(sde).__name__} without {', '.join(missing)}: "
+            f"`sde` must be an SDE such as refsde.VP(), got {type(sde).__name__} without "
+            f"{', '.join(missing)}: "
             "subclass refsde.LinearSDE"
         )
 
@@ -42,7 +47,8 @@ def _check_score(sde: SDE, score: Any) -> None:
     own = getattr(score, "sde", None)
     if own is not None and own is not sde and own != sde:
         raise ValueError(
-            f"`score` belongs to {own!r} but the process to {sde!r}: make it with target.score(sde) of the same sde"
+            f"`score` belongs to {own!r} but the process to {sde!r}: make it with "
+            "target.score(sde) of the same sde"
         )
 
 
@@ -76,7 +82,7 @@ class _Scored:
         return v
 
     def at(self, t: Time, s: Time) -> Self:
-        """Process for the step from ``t`` to ``s``: itself, its coefficients depend on time alone."""
+        """Process for the step from ``t`` to ``s``: itself, it depends on time alone."""
         return self
 
     def start(self, z: Array) -> Array:
@@ -95,8 +101,8 @@ class ReverseSDE(_Scored):
     sde : SDE
         The forward SDE.
     score : callable
-        ``score(x, t) -> (B, *D)``, the gradient of log p_t; ``target.score(sde)`` is exact.  If it also
-        has ``eps(x, t)`` or ``denoise(x, t)``, they are used where a solver asks for them.
+        ``score(x, t) -> (B, *D)``, the gradient of log p_t; ``target.score(sde)`` is exact.  If it
+        also has ``eps(x, t)`` or ``denoise(x, t)``, they are used where a solver asks for them.
 
     Raises
     ------
@@ -258,7 +264,7 @@ class _CountedScore:
 
     def __call__(self, x: Array, t: Time) -> Array:
         self.calls += 1
-        return self.score(x, t)
+        return self._checked(self.score(x, t), x)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.score, name)
@@ -267,14 +273,32 @@ class _CountedScore:
 
         def counting(*args: Any) -> Any:
             self.calls += 1
-            return value(*args)
+            result = value(*args)
+            return self._checked(result, args[0]) if name in ("eps", "denoise") else result
 
         return counting
 
+    @staticmethod
+    def _checked(value: Array, x: Array) -> Array:
+        if tuple(getattr(value, "shape", ())) == tuple(x.shape):
+            return value
+        # NumPy would broadcast (B, 1) over (B, d), and the samples would be wrong in silence.
+        raise ValueError(
+            f"`score` must return an array of the shape of `x`, {tuple(x.shape)}, got "
+            f"{getattr(value, 'shape', value)!r}: one gradient a sample, batch first"
+        )
+
 
 def counted(process: Process) -> tuple[Process, Callable[[], int]]:
-    """Return a copy of ``process`` whose score counts its calls, and a function that reads the count."""
+    """Return a copy of ``process`` that counts calls of its score, and a reader of the count."""
     counter = _CountedScore(process.score)
     copied = copy.copy(process)
-    object.__setattr__(copied, "score", counter)  # also past a frozen dataclass
+    try:
+        object.__setattr__(copied, "score", counter)  # also past a frozen dataclass
+    except AttributeError as fixed:
+        raise TypeError(
+            f"`process` {type(process).__name__} must keep its score in an attribute `score` that "
+            "can be "
+            "set, where its evaluations are counted: not in a property or in slots"
+        ) from fixed
     return copied, lambda: counter.calls

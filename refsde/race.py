@@ -7,15 +7,21 @@ floor measures).  The command line is in ``refsde.__main__``; this is the experi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refsde import measure
-from refsde._types import SDE, Kind, Solver
+from refsde import exact, measure
+from refsde._types import SDE, Kind, Process, Solver, Times
+from refsde.integrate import sample
+from refsde.noise import Gaussian
+from refsde.process import ProbabilityFlow, ReverseSDE
 from refsde.solvers import (
     DDIM,
     Ancestral,
@@ -28,6 +34,7 @@ from refsde.solvers import (
     PredictorCorrector,
     ReverseDiffusion,
 )
+from refsde.times import Grid
 
 __all__ = ["SOLVERS", "Entry", "Race", "run"]
 
@@ -115,6 +122,68 @@ SOLVERS: Mapping[str, Entry] = {
         "SciPy's DOP853, its tolerance set to the budget",
     ),
 }
+
+
+def _uniform(sde: SDE, n: int) -> Grid:
+    return Grid.uniform(sde, n)
+
+
+GRIDS: Mapping[str, Callable[[SDE, int], Grid]] = {
+    # EDM's clock is the noise level itself: equal steps of it would spend all but one on noise
+    "auto": lambda sde, n: Grid.karras(sde, n) if sde.T > 1 else Grid.uniform(sde, n),
+    "uniform": _uniform,
+    "quadratic": lambda sde, n: Grid.power(sde, n, 2.0),
+    "logsnr": Grid.logsnr,
+    "karras": Grid.karras,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What everyone runs on: a target, an SDE, a grid, a number of samples and a seed.
+
+    Attributes
+    ----------
+    target : GaussianMixture
+        Law of the data.
+    sde : SDE
+        What diffuses it.
+    n : int
+        Number of samples.
+    rng : int
+        Seed, the same for every solver: they share their starts and noises.
+    grid : str
+        Key of `GRIDS`.
+    name : str
+        Of the target, for titles.
+    """
+
+    target: Any
+    sde: SDE
+    n: int
+    rng: int = 0
+    grid: str = "auto"
+    name: str = "target"
+
+    @property
+    def law(self) -> Any:
+        """Exact law of the samples: that of the target diffused to t_end."""
+        return self.target.at(self.sde, self.sde.t_end)
+
+    def process(self, name: str) -> Process:
+        """Process the solver ``name`` runs on."""
+        made = ReverseSDE if SOLVERS[name].kind == "reverse" else ProbabilityFlow
+        return made(self.sde, self.target.score(self.sde))
+
+    def starts(self, n: int) -> np.ndarray:
+        """States (n, d) at T from which the first ``n`` samples of every run set out."""
+        z = Gaussian(self.rng).on(np.arange(n)).start(np.zeros((n, self.target.dim)))
+        return np.asarray(self.sde.prior_std * z)
+
+    def title(self) -> str:
+        """One line: what is raced on what."""
+        target = f"{self.name} (K = {self.target.n_components}, d = {self.target.dim})"
+        return f"{target} under {type(self.sde).__name__}, n = {self.n}, to t = {self.sde.t_end:g}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@ r"""Forward SDEs with linear drift: what turns data into noise.
 
 Every SDE here is
 
-.. math:: dx = f(t)\, x\, dt + g(t)\, dw, \qquad x_t = \alpha_t x_0 + \sigma_t z, \quad z \sim N(0, I),
+.. math:: dx = f(t)\, x\, dt + g(t)\, dw, \qquad x_t = \alpha_t x_0 + \sigma_t z, \quad
+          z \sim N(0, I),
 
 with t = 0 the data and t = T the noise.  Two numbers a time are enough for everything else:
 
@@ -33,6 +34,7 @@ from refsde._array import (
     exp,
     expm1,
     interp,
+    like,
     log,
     log1p,
     namespace,
@@ -66,7 +68,7 @@ def _positive(owner: str, **values: float) -> None:
 
 
 class LinearSDE:
-    """Common ground of the SDEs: give ``alpha``, ``sigma``, ``f``, ``g2`` and ``t_of_lam``; the rest follows.
+    """Common ground of the SDEs; give ``alpha``, ``sigma``, ``f``, ``g2``, ``t_of_lam`` to make one.
 
     Subclass it to add an SDE of your own; override ``rho`` where ``sigma / alpha`` loses digits.
 
@@ -183,7 +185,8 @@ class _LinearBeta(LinearSDE):
         _positive(type(self).__name__, beta_min=self.beta_min, beta_max=self.beta_max)
         if self.beta_max < self.beta_min:
             raise ValueError(
-                f"`beta_max` must be at least `beta_min` = {self.beta_min}, got {self.beta_max}: swap them"
+                f"`beta_max` must be at least `beta_min` = {self.beta_min}, got {self.beta_max}: "
+                "swap them"
             )
 
     def beta(self, t: Time) -> Any:
@@ -321,7 +324,8 @@ class VE(LinearSDE):
     Raises
     ------
     ValueError
-        If a level is not positive and finite, they are the wrong way round, or the convention is unknown.
+        If a level is not positive and finite, they are the wrong way round, or the convention is
+        unknown.
 
     References
     ----------
@@ -347,7 +351,8 @@ class VE(LinearSDE):
         _positive("VE", sigma_min=self.sigma_min, sigma_max=self.sigma_max)
         if self.sigma_max <= self.sigma_min:
             raise ValueError(
-                f"`sigma_max` must exceed `sigma_min` = {self.sigma_min}, got {self.sigma_max}: swap them"
+                f"`sigma_max` must exceed `sigma_min` = {self.sigma_min}, got {self.sigma_max}: "
+                "swap them"
             )
         if self.convention not in ("code", "exact"):
             raise ValueError(f"`convention` must be 'code' or 'exact', got {self.convention!r}")
@@ -407,7 +412,8 @@ class EDM(LinearSDE):
 
     References
     ----------
-    Karras et al. (2022), Elucidating the Design Space of Diffusion-Based Generative Models, table 1.
+    Karras et al. (2022), Elucidating the Design Space of Diffusion-Based Generative Models, table
+    1.
 
     Examples
     --------
@@ -424,7 +430,8 @@ class EDM(LinearSDE):
         _positive("EDM", sigma_min=self.sigma_min, sigma_max=self.sigma_max)
         if self.sigma_max <= self.sigma_min:
             raise ValueError(
-                f"`sigma_max` must exceed `sigma_min` = {self.sigma_min}, got {self.sigma_max}: swap them"
+                f"`sigma_max` must exceed `sigma_min` = {self.sigma_min}, got {self.sigma_max}: "
+                "swap them"
             )
 
     @property
@@ -462,7 +469,8 @@ class Cosine(LinearSDE):
     .. math:: \alpha_t = \cos\theta_t,\ \sigma_t = \sin\theta_t,\quad
               \theta_t = \frac{\pi}{2}\,\frac{t + c}{1 + c} .
 
-    alpha would vanish at t = 1, so the clock ends at T = 0.9946 (rho = 119); t_end = 1e-3, prior N(0, I).
+    alpha would vanish at t = 1, so the clock ends at T = 0.9946 (rho = 119); t_end = 1e-3, prior
+    N(0, I).
 
     Parameters
     ----------
@@ -531,9 +539,9 @@ class Tabulated(LinearSDE):
     r"""An SDE from a table: a DDPM list of betas, or an SMLD list of sigmas.
 
     Level i (of N) sits at t = (i + 1) / N, and t = 0 is data without noise.  Between levels the
-    coefficients are constant: log(alpha) is linear in t for betas, sigma^2 is linear in t for sigmas.
-    On the grid of the table itself, ancestral and reverse-diffusion steps are the discrete chain,
-    to the last digit: ``Grid.uniform(sde, N, t_end=0.0)``.
+    coefficients are constant: log(alpha) is linear in t for betas, sigma^2 is linear in t for
+    sigmas. On the grid of the table itself, ancestral and reverse-diffusion steps are the discrete
+    chain, to the last digit: ``Grid.uniform(sde, N, t_end=0.0)``.
 
     Parameters
     ----------
@@ -545,7 +553,8 @@ class Tabulated(LinearSDE):
     Raises
     ------
     ValueError
-        If the table is empty, not finite, outside (0, 1) or not ascending; if both or none are given.
+        If the table is empty, not finite, outside (0, 1) or not ascending; if both or none are
+        given.
 
     References
     ----------
@@ -610,7 +619,8 @@ class Tabulated(LinearSDE):
         ----------
         schedule : {"linear", "scaled_linear", "cosine"}
             "linear": evenly spaced from beta_min / n to beta_max / n (DDPM).  "scaled_linear":
-            evenly spaced square roots (latent diffusion).  "cosine": the cosine table, clipped at 0.999.
+            evenly spaced square roots (latent diffusion).  "cosine": the cosine table, clipped at
+            0.999.
         n : int
             Number of levels.
         beta_min, beta_max : float
@@ -652,15 +662,10 @@ class Tabulated(LinearSDE):
 
     def _slope(self, t: Time) -> Any:
         # t belongs to the interval on its left: the one a reverse step from t goes through
-        values = to_numpy(t) if per_sample(t) else t
-        i = np.clip(
-            np.ceil(np.asarray(values, dtype=float) * self.n - 1e-9).astype(int) - 1, 0, self.n - 1
-        )
+        values = np.asarray(to_numpy(t) if per_sample(t) else t, dtype=float)
+        i = np.clip(np.ceil(values * self.n - 1e-9).astype(int) - 1, 0, self.n - 1)
         slope = np.diff(self._level)[i] * self.n
-        if not per_sample(t):
-            return float(slope)
-        xp = namespace(t)
-        return xp.asarray(slope, dtype=t.dtype)
+        return like(slope, t) if per_sample(t) else float(slope)
 
     def _at(self, t: Time) -> Any:
         return interp(t, self._t, self._level)

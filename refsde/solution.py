@@ -94,14 +94,25 @@ class Solution:
         try:
             with np.load(file, allow_pickle=False) as data:
                 held = {name: data[name] for name in data.files}
-        except (ValueError, AttributeError, EOFError) as problem:
+        except OSError:
+            raise  # no such file, no permission: Python's own message says it best
+        except Exception as problem:  # a damaged zip fails in a dozen ways
             raise ValueError(
-                f"`file` {os.fspath(file)!r} is not an .npz file written by Solution.save"
+                f"`file` {os.fspath(file)!r} is damaged, or no .npz file: pass one of Solution.save"
             ) from problem
-        missing = [name for name in ("x", "message", *_ARRAYS) if name not in held]
+        wanted = ["x", "message", *_ARRAYS]
+        if "path_x" in held or "path_t" in held:
+            wanted += ["path_t", "path_x"]
+        missing = [name for name in wanted if name not in held]
         if missing:
             raise ValueError(
-                f"`file` {os.fspath(file)!r} lacks {missing}: it was not written by Solution.save"
+                f"`file` {os.fspath(file)!r} lacks {missing}: pass a file written by Solution.save"
+            )
+        lengths = {name: held[name].shape[:1] for name in ("x", *_ARRAYS)}
+        if len(set(lengths.values())) > 1 or () in lengths.values():
+            raise ValueError(
+                f"`file` {os.fspath(file)!r} holds arrays that disagree about the number of samples, "
+                f"{lengths}: pass a file written by Solution.save"
             )
         return cls(
             x=held["x"],

@@ -1,7 +1,7 @@
 r"""When the steps happen.
 
-A `Grid` is a strictly monotone list of times: descending from T to t_end to sample, ascending to add
-noise or to encode.  An n-step grid has n + 1 times; nothing else in the package knows n.
+A `Grid` is a strictly monotone list of times: descending from T to t_end to sample, ascending to
+add noise or to encode.  An n-step grid has n + 1 times; nothing else in the package knows n.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Grid:
     Parameters
     ----------
     ts : array (n + 1,)
-        Strictly monotone, finite times: descending in reverse (T first, t_end last), ascending forward.
+        Strictly monotone, finite times: descending in reverse (T first, t_end last), ascending
+        forward.
 
     Raises
     ------
@@ -61,7 +62,8 @@ class Grid:
         steps = np.diff(times)
         if not (np.all(steps < 0) or np.all(steps > 0)):
             raise ValueError(
-                f"`ts` must be strictly monotone (descending in reverse), got {times!r}: remove repeats"
+                f"`ts` must be strictly monotone (descending in reverse), got {times!r}: remove "
+                "repeats"
             )
         object.__setattr__(self, "ts", tuple(float(t) for t in times))
 
@@ -72,11 +74,12 @@ class Grid:
 
     @classmethod
     def power(cls, sde: SDE, n: int, kappa: float = 2.0, t_end: float | None = None) -> Self:
-        """``n`` steps, equal in t^(1/kappa): kappa = 1 is uniform, 2 the quadratic grid of DEIS and DDIM.
+        """``n`` steps, equal in t^(1/kappa): 1 is uniform, 2 the quadratic grid of DEIS and DDIM.
 
         References
         ----------
-        Zhang and Chen (2022), Fast Sampling of Diffusion Models with Exponential Integrator, section 4.
+        Zhang and Chen (2022), Fast Sampling of Diffusion Models with Exponential Integrator,
+        section 4.
         """
         end = _end(sde, n, t_end)
         if not (math.isfinite(kappa) and kappa > 0):

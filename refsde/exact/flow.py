@@ -5,8 +5,8 @@ In v = x / alpha and rho = sigma / alpha the probability flow reads, under every
 .. math:: \frac{dv}{d\rho} = \hat\epsilon, \qquad
           \frac{dv}{d\lambda} = -\rho\,\hat\epsilon, \quad \lambda = -\log\rho ,
 
-where eps-hat is the predicted noise for the law of x_0 + rho z.  The SDE enters by its two ends only:
-between them every SDE draws the same curve, at its own pace.  Three ways to follow it:
+where eps-hat is the predicted noise for the law of x_0 + rho z.  The SDE enters by its two ends
+only: between them every SDE draws the same curve, at its own pace.  Three ways to follow it:
 
 - *One Gaussian* N(m, C): the right side is linear, and its solution a formula.
 - *Any mixture on the line*: no path can overtake another, so the share of the mass to the left of a
@@ -28,7 +28,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import elementwise
 from scipy.special import log_ndtr
 
-from refsde._array import Array, one_blas_thread, per_sample, to_numpy
+from refsde._array import Array, one_blas_thread, to_numpy
 from refsde._types import SDE
 from refsde.sde import EDM, check_time
 from refsde.targets import Empirical, GaussianMixture
@@ -42,7 +42,8 @@ ROWS = 256  # samples in a block of one matrix product
 SYSTEM = 1024  # samples in a block that is followed as one system of equations
 TAILS = 2**18  # tail probabilities in a block of the rearrangement (2 MB an array)
 FARTHEST = 1e100  # no larger |x|: its square must not overflow
-TIGHTEST = 2.3e-14  # SciPy goes no further than 100 machine epsilons
+LEAST_RTOL = 1e-13
+TIGHTEST = 2.3e-14  # of a step: SciPy goes no further than 100 machine epsilons
 TIGHTEN = 20.0  # how much tighter a solution is than the one it is compared with
 find_root: Any = elementwise.find_root  # untyped on purpose: its stubs know no `args`
 
@@ -72,30 +73,30 @@ def flow(
 ) -> np.ndarray:
     r"""Carry points along the exact probability flow from time ``t`` to time ``s``, either way.
 
-    .. math:: x_s = \alpha_s m + (\alpha_s^2 C + \sigma_s^2)^{1/2} (\alpha_t^2 C + \sigma_t^2)^{-1/2}
-              (x_t - \alpha_t m) \quad\text{(one Gaussian)}, \qquad
-              x_s = F_s^{-1}(F_t(x_t)) \quad\text{(d = 1)}.
+    .. math:: x_s &= \alpha_s m + (\alpha_s^2 C + \sigma_s^2)^{1/2}
+              (\alpha_t^2 C + \sigma_t^2)^{-1/2} (x_t - \alpha_t m) && \text{(one Gaussian)} \\
+              x_s &= F_s^{-1}(F_t(x_t)) && \text{(d = 1)}
 
     Parameters
     ----------
     sde : SDE
         What diffuses the data.
     target : GaussianMixture, Empirical or another target
-        Law of the data at t = 0.  Any object with ``dim``, ``cov`` and ``score(sde)`` can be followed
-        numerically.
+        Law of the data at t = 0.  Any object with ``dim``, ``cov`` and ``score(sde)`` can be
+        followed numerically.
     x : array (B, d)
         Points at time ``t``.
     t, s : float
-        Time now and time of the result, in [0, T]; t = 0 is data, so ``s < t`` samples and ``s > t``
+        Time now and time of the result, in [0, T].  t = 0 is data: ``s < t`` samples, ``s > t``
         encodes.
     rtol : float
-        Of the numerical method: the error of each sample that is asked for, as a root mean square over
-        its coordinates, relative to that of the sample plus one standard deviation of p_s.
+        Of the numerical method: the error that each sample may have (root mean square over its
+        coordinates), relative to its size plus one standard deviation of p_s.
     method : {"auto", "gaussian", "rearrangement", "numerical"}
-        "gaussian" is *exact*, for one component (or one point) in any d.  "rearrangement" is *exact*,
-        for mixtures and points with d = 1: a root found to the last digits, in the smaller tail of every
-        component, so that it holds far out and between modes.  "numerical" takes any target with
-        sigma > 0 at both ends.  "auto" is the first of them that applies.
+        "gaussian" is *exact*, for one component (or one point) in any d.  "rearrangement" is
+        *exact*, for mixtures and points with d = 1: a root found to the last digits, in the smaller
+        tail of every component, so that it holds far out and between modes.  "numerical" takes any
+        target, with sigma > 0 at both ends.  "auto" is the first of them that applies.
 
     Returns
     -------
@@ -105,26 +106,29 @@ def flow(
     Raises
     ------
     ValueError
-        If a time is outside [0, T], ``x`` has a wrong shape or is not finite, the method does not apply,
-        or an end is out of reach: point masses at sigma = 0, and for "numerical" every law there.
+        If a time is outside [0, T], ``x`` has a wrong shape or is not finite, the method does not
+        apply, or an end is out of reach: a law without spread where sigma = 0, and for "numerical"
+        every law there.
     TypeError
         If a time is no float, ``x`` not floating point or ``target`` no target.
+    RuntimeError
+        If a target's score is not finite on the way, or too rough to be followed.
 
     Warns
     -----
     RuntimeWarning
-        If a numerical result is less certain than ``rtol``, as next to a boundary between two modes,
-        where the flow itself magnifies the rounding of ``x``.
+        If a numerical result is less certain than ``rtol``, as next to a boundary between two
+        modes, where the flow magnifies every rounding.
 
     Notes
     -----
-    The exact results of a sample do not depend on its batch mates, not in one bit; numerical ones share
-    the steps of a block of samples, and agree within ``rtol``.
+    Exact results do not depend on batch mates, not in one bit.  Numerical ones share the steps of a
+    block of 1024 samples, and agree within ``rtol``.
 
     References
     ----------
-    Song et al. (2020), eq. 13; Zhang and Chen (2022), proposition 3 (the form in rho); for d = 1 the map
-    is the monotone rearrangement, see Villani (2009), Optimal Transport, chapter 1.
+    Song et al. (2020), eq. 13; Zhang and Chen (2022), proposition 3 (the form in rho); Villani
+    (2009), Optimal Transport, chapter 1 (the increasing rearrangement).
 
     Examples
     --------
@@ -148,11 +152,11 @@ def flow(
         return _rearrangement(mixture, points, now, end)
 
 
-# -- one Gaussian ------------------------------------------------------------------------------------
+# -- one Gaussian ---------------------------------------------------------------------------------
 
 
 def _gaussian(target: GaussianMixture, x: np.ndarray, now: _Level, end: _Level) -> np.ndarray:
-    """Scale the distance from the mean, along every eigenvector by the ratio of standard deviations."""
+    """Scale the gap to the mean, along each eigenvector by the ratio of standard deviations."""
     (lam,), (U,), (m,) = *target.eigh(), target.means
     if now.sigma == 0 and np.any(lam <= lam.size * np.finfo(float).eps * lam.max()):
         raise ValueError(_no_spread(now))
@@ -166,7 +170,7 @@ def _gaussian(target: GaussianMixture, x: np.ndarray, now: _Level, end: _Level) 
     return out
 
 
-# -- mixtures on the line ----------------------------------------------------------------------------
+# -- mixtures on the line -------------------------------------------------------------------------
 
 
 def _rearrangement(target: GaussianMixture, x: np.ndarray, now: _Level, end: _Level) -> np.ndarray:
@@ -187,8 +191,8 @@ def _same_mass(log_w: np.ndarray, z: np.ndarray, mean: np.ndarray, std: np.ndarr
     """Solve sum_k w_k Phi((y - mean_k) / std_k) = sum_k w_k Phi(z_k) for y; ``z`` is (B, K).
 
     Phi(u) - Phi(z) is also Phi(-z) - Phi(-u).  Of these two every component takes the one with the
-    smaller tails, so that digits survive far out and in the gap between two modes; tails are kept as
-    logarithms, so that they survive beyond 1e-308.
+    smaller tails, so that digits survive far out and in the gap between two modes.  Tails are kept
+    as logarithms, and so survive below 1e-308.
     """
     side = np.where(z > 0, -1.0, 1.0)
     held = log_w + log_ndtr(side * z)
@@ -202,20 +206,15 @@ def _same_mass(log_w: np.ndarray, z: np.ndarray, mean: np.ndarray, std: np.ndarr
         )
 
     # Each component alone would map to mean_k + std_k z_k: the answer is between the extremes.
-    images, margin = mean + std * z, 1e-9 * std.max()
-    low = images.min(axis=1) - margin
-    high = images.max(axis=1) + margin
-    epsilon = float(np.finfo(float).eps)
-    found = find_root(
-        excess,
-        (low - epsilon * np.abs(low) * 4, high + epsilon * np.abs(high) * 4),
-        args=(np.arange(len(z)),),
-        tolerances={"xatol": epsilon * std.min(), "xrtol": epsilon, "fatol": 0.0, "frtol": 0.0},
-    )
-    return np.asarray(found.x)
+    images = mean + std * z
+    margin = 1e-9 * (std.max() + np.abs(images).max(axis=1))
+    bracket = (images.min(axis=1) - margin, images.max(axis=1) + margin)
+    last = float(np.finfo(float).eps)
+    digits = {"xatol": last * std.min(), "xrtol": last, "fatol": 0.0, "frtol": 0.0}
+    return np.asarray(find_root(excess, bracket, args=(np.arange(len(z)),), tolerances=digits).x)
 
 
-# -- anything else -----------------------------------------------------------------------------------
+# -- anything else --------------------------------------------------------------------------------
 
 
 def _numerical(target: Any, x: np.ndarray, now: _Level, end: _Level, rtol: float) -> np.ndarray:
@@ -223,8 +222,9 @@ def _numerical(target: Any, x: np.ndarray, now: _Level, end: _Level, rtol: float
     for level in (now, end):
         if level.alpha <= 0 or level.sigma <= 0:
             raise ValueError(
-                f"lam = log(alpha / sigma) is infinite at `{level.name}` = {level.time:g}, out of reach of a "
-                "numerical solution: use a time with sigma > 0 and alpha > 0, such as sde.t_end"
+                f"lam = log(alpha / sigma) is infinite at `{level.name}` = {level.time:g}, out of "
+                "reach of a numerical solution: use a time with sigma > 0 and alpha > 0, such as "
+                "sde.t_end"
             )
     rho_t, rho_s = now.sigma / now.alpha, end.sigma / end.alpha
     # One ulp of room, and more: exp(-lam) may round beyond either end.
@@ -238,9 +238,9 @@ def _numerical(target: Any, x: np.ndarray, now: _Level, end: _Level, rtol: float
         )
     if np.any(gaps > rtol):
         warnings.warn(
-            f"{np.sum(gaps > rtol)} of {len(x)} samples are known only to {gaps.max():.1g} instead of "
-            f"`rtol` = {rtol:g} (sample {np.argmax(gaps)} is the worst): rounding of x is magnified there, "
-            "between two modes; ask for less, or leave these samples out",
+            f"{np.sum(gaps > rtol)} of {len(x)} samples are certain only to about {gaps.max():.1g} "
+            f"instead of `rtol` = {rtol:g} (sample {np.argmax(gaps)} is the worst): between modes the "
+            "flow magnifies every rounding; ask for less, or leave these samples out",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -248,7 +248,7 @@ def _numerical(target: Any, x: np.ndarray, now: _Level, end: _Level, rtol: float
 
 
 class _Flow(NamedTuple):
-    """The flow of v = x / alpha from rho_t to rho_s, as a system of equations for a block of samples."""
+    """The flow of v = x / alpha from rho_t to rho_s: one system of equations for many samples."""
 
     score: Any
     dim: int
@@ -259,16 +259,25 @@ class _Flow(NamedTuple):
     def slope(self, lam: float, flat: np.ndarray) -> np.ndarray:
         """Right side dv / dlam."""
         rho = math.exp(-lam)
-        return np.asarray(-rho * self.score.eps(flat.reshape(-1, self.dim), rho)).reshape(-1)
+        eps = np.asarray(self.score.eps(flat.reshape(-1, self.dim), rho))
+        if not np.all(np.isfinite(eps)):
+            raise RuntimeError(f"the target's score is not finite at rho = {rho:g}: no flow there")
+        return -rho * eps.reshape(-1)
 
     def solve(self, v: np.ndarray, tol: float) -> np.ndarray:
         """Solution with a local error of ``tol`` in the mean square over the block."""
         span = (-math.log(self.rho_t), -math.log(self.rho_s))
         run: Any = solve_ivp(
-            self.slope, span, v.reshape(-1), method="DOP853", rtol=tol, atol=tol * self.size, t_eval=span[1:]
+            self.slope,
+            span,
+            v.reshape(-1),
+            method="DOP853",
+            rtol=tol,
+            atol=tol * self.size,
+            t_eval=span[1:],
         )
         if not run.success:
-            raise RuntimeError(f"the flow could not be followed ({run.message}): is the target's score finite?")
+            raise RuntimeError(f"the flow could not be followed to the end: {run.message}")
         return np.asarray(run.y[:, -1]).reshape(v.shape)
 
     def converged(self, v: np.ndarray, rtol: float, std: float) -> tuple[np.ndarray, np.ndarray]:
@@ -287,7 +296,7 @@ class _Flow(NamedTuple):
         return out, gaps
 
 
-# -- the public boundary -----------------------------------------------------------------------------
+# -- the public boundary --------------------------------------------------------------------------
 
 
 def _blocks(n: int, size: int) -> Iterator[slice]:
@@ -295,10 +304,10 @@ def _blocks(n: int, size: int) -> Iterator[slice]:
 
 
 def _level(name: str, t: float, sde: SDE) -> _Level:
-    if per_sample(t) and np.ndim(t) > 0:
+    if not isinstance(t, float | int | np.floating | np.integer) or isinstance(t, bool):
         raise TypeError(f"`{name}` must be one float, got {t!r}: call flow once for every time")
-    check_time(name, t, sde)
     t = float(t)
+    check_time(name, t, sde)
     return _Level(name, t, float(sde.alpha(t)), float(sde.sigma(t)))
 
 
@@ -316,13 +325,10 @@ def _points(x: Array, target: Any) -> np.ndarray:
 
 
 def _check_rtol(rtol: float) -> None:
-    if (
-        isinstance(rtol, bool)
-        or not isinstance(rtol, int | float)
-        or not TIGHTEST * SAFETY <= rtol < 1
-    ):
+    number = isinstance(rtol, int | float) and not isinstance(rtol, bool)
+    if not (number and LEAST_RTOL <= rtol < 1):
         raise ValueError(
-            f"`rtol` must lie in [{TIGHTEST * SAFETY:g}, 1), got {rtol!r}: 1e-12 is about what float64 holds"
+            f"`rtol` must be a number in [{LEAST_RTOL:g}, 1), got {rtol!r}: float64 holds no more"
         )
 
 
@@ -362,6 +368,6 @@ def _choose(method: str, mixture: GaussianMixture | None, dim: int) -> str:
 
 def _no_spread(level: _Level) -> str:
     return (
-        f"the law has a part without spread at `{level.name}` = {level.time:g}, where the flow map is not "
-        "defined: use a time with sigma > 0, such as sde.t_end, or a target with positive variances"
+        f"the law has a part without spread at `{level.name}` = {level.time:g}, where the flow map "
+        "is not defined: use a time with sigma > 0, such as sde.t_end, or positive variances"
     )

@@ -66,9 +66,11 @@ class BlackBox:
         methods = ("RK45", "RK23", "DOP853", "LSODA", "Radau", "BDF")
         if self.method not in methods:
             raise ValueError(f"`method` must be one of {methods}, got {self.method!r}")
+        if not isinstance(self.coupled, bool):
+            raise TypeError(f"`coupled` must be True or False, got {self.coupled!r}")
         for name, value in (("rtol", self.rtol), ("atol", self.atol)):
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"`{name}` must be positive and finite, got {value!r}")
+            if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+                raise ValueError(f"`{name}` must be positive and finite, got {value!r}: try 1e-5")
 
     @property
     def couples_batch(self) -> bool:
@@ -83,21 +85,29 @@ class BlackBox:
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Integrate from ``state.t`` to ``s``."""
         x = state.x
+        if not self.coupled and x.shape[0] > 1:
+            raise ValueError(
+                f"`coupled` = False takes one sample at a time, got a batch of {x.shape[0]}: "
+                "call refsde.sample, which deals them out"
+            )
 
         def slope(t: float, flat: np.ndarray) -> np.ndarray:
-            drift = process.drift(like(flat.reshape(x.shape), x), float(t))
-            return to_numpy(drift).reshape(-1).astype(float)
+            drift = to_numpy(process.drift(like(flat.reshape(x.shape), x), float(t)))
+            if not np.all(np.isfinite(drift)):
+                raise _NotFinite  # SciPy would halve its step for ever, or factorise NaN
+            return drift.reshape(-1).astype(float)
 
         start = to_numpy(x).reshape(-1).astype(float)
-        run = solve_ivp(
-            slope,
-            (state.t, s),
-            start,
-            method=self.method,
-            rtol=self.rtol,
-            atol=self.atol,
-            t_eval=[s],
-        )
-        # A step size that underflows leaves no value at s: the loop then ends these samples as failed.
-        end = run.y[:, -1] if run.success else np.full_like(start, np.nan)
-        return State(s, like(end.reshape(x.shape), x))
+        span, accuracy = (state.t, s), {"rtol": self.rtol, "atol": self.atol}
+        try:
+            run = solve_ivp(slope, span, start, method=self.method, t_eval=[s], **accuracy)
+            end = run.y[:, -1] if run.success else None
+        except _NotFinite:
+            end = None
+        # Without a value at s, for want of a finite slope or step, the loop ends these samples as failed.
+        values = np.full_like(start, np.nan) if end is None else end
+        return State(s, like(values.reshape(x.shape), x))
+
+
+class _NotFinite(Exception):
+    """The slope is NaN or infinite."""

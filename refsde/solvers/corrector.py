@@ -10,7 +10,7 @@ with a step size e that the two classes choose differently.  Its z is not part o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from refsde._array import event_norm, namespace, sqrt, where
@@ -216,15 +216,16 @@ class PredictorCorrector:
 
     def bind(self, process: Process, ts: tuple[float, ...] | None) -> PredictorCorrector:
         """Give both parts the grid, where they want it."""
-        parts = (
-            p.bind(process, ts) if hasattr(p, "bind") else p
-            for p in (self.predictor, self.corrector)
-        )
-        return PredictorCorrector(*parts, self.order)
+
+        def bound(part: Any) -> Any:
+            return part.bind(process, ts) if hasattr(part, "bind") else part
+
+        return replace(self, predictor=bound(self.predictor), corrector=bound(self.corrector))
 
     def init(self, process: Process, x: Array, t: Time) -> tuple[Any, ...]:
         """Memory of the predictor; a corrector has none."""
-        return tuple(self.predictor.init(process, x, t)) if hasattr(self.predictor, "init") else ()
+        init = getattr(self.predictor, "init", None)
+        return () if init is None else tuple(init(process, x, t))
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""

@@ -1,9 +1,9 @@
 r"""NumPy fast paths of the mixture formulas: blocks of fixed width, coordinates first.
 
-A block holds `width` samples as columns, so that every reduction over components or coordinates runs
-along the first axes, at the speed of memory, and every matrix product has the same shape whatever the
-batch: BLAS rounds differently for other shapes, and sample i must not depend on its batch mates.
-Short blocks are padded with zeros.
+A block holds `width` samples as columns, so that every reduction over components or coordinates
+runs along the first axes, at the speed of memory, and every matrix product has the same shape
+whatever the batch: BLAS rounds differently for other shapes, and sample i must not depend on its
+batch mates. Short blocks are padded with zeros.
 
 The readable definitions stand in `refsde.targets.mixture`; the tests hold these equal to them.
 """
@@ -131,7 +131,8 @@ def evaluate(
 def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray]) -> None:
     """All covariances the same multiple of I: |x|^2 cancels from the logits, which are then linear.
 
-    l_k = (a/v) mu_k.x - (a^2/2v) |mu_k|^2 + log w_k  and  score = (a E[mu_k | x] - x) / v,  v = a^2 lam + s^2.
+    l_k = (a/v) mu_k.x - (a^2/2v) |mu_k|^2 + log w_k  and  score = (a E[mu_k | x] - x) / v,  v = a^2
+    lam + s^2.
     """
     K, d = law.mu.shape
     centre = np.mean(
@@ -169,7 +170,8 @@ def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.nd
         if "resp" in out:
             out["resp"][rows] = (logits / total).T[:kept]
         if "logpdf" in out:
-            # From the winner k*, whose exp(l - max) is 1: log w + log N(x; a mu, v) + log(total), free of
+            # From the winner k*, whose exp(l - max) is 1: log w + log N(x; a mu, v) + log(total),
+            # free of
             # the cancelled |x|^2.
             best = np.argmax(logits, axis=0)
             gap = X - at * mu.T[:, best]
@@ -178,10 +180,10 @@ def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.nd
 
 
 class _Basis:
-    """Every component's whitened eigenbasis at one noise level (or one level a column of the block).
+    """Every component's whitened eigenbasis at one noise level, or one level a column.
 
-    y_k = diag(v_k)^-1/2 (U_k^T x - a U_k^T mu_k) with v_k = a^2 lam_k + s^2; arrays are (K, d or 1, 1 or width).
-    In the coordinates (x, a) of a block, y_k is linear: one matrix product.
+    y_k = diag(v_k)^-1/2 (U_k^T x - a U_k^T mu_k) with v_k = a^2 lam_k + s^2; arrays are (K, d or 1,
+    1 or width). In the coordinates (x, a) of a block, y_k is linear: one matrix product.
     """
 
     def __init__(self, law: Law, frame: np.ndarray | None, a: np.ndarray, s: np.ndarray) -> None:
@@ -214,19 +216,19 @@ class _Basis:
         Y = (self.frame @ block).reshape(len(self.mu), -1, block.shape[1])
         if self.late:
             Y *= self.scale
-        return Y
+        return np.asarray(Y)
 
     def back(self, Y: np.ndarray) -> np.ndarray:
         """Sum of U_k diag(v_k)^-1/2 Y_k over components, as rows (width, d)."""
         if self.late:
             Y = Y * self.scale
         if self.frame is None:
-            return np.sum(Y, axis=0).T
-        return Y.reshape(len(self.frame), -1).T @ self.frame[:, :-1]
+            return np.asarray(np.sum(Y, axis=0).T)
+        return np.asarray(Y.reshape(len(self.frame), -1).T @ self.frame[:, :-1])
 
 
 def _frame(law: Law) -> np.ndarray | None:
-    """Rows (U_k^T, -U_k^T mu_k) of all components, (K d, d + 1); None where the U_k are the axes."""
+    """Rows (U_k^T, -U_k^T mu_k) of all components, (K d, d + 1); None if the U_k are the axes."""
     if law.U is None:
         return None
     transposed = law.U.transpose(0, 2, 1)
@@ -277,7 +279,8 @@ def _collect(
     in_place = out.keys() <= {"score", "logpdf", "resp"}
     weighted = np.multiply(Y, r[:, None, :], out=Y if in_place else None)
     if "denoise" in out:
-        # E[x_0|x] = sum_k r_k (mu_k + a U_k (lam/v) U_k^T (x - a mu_k)): direct, no division by a or s
+        # E[x_0|x] = sum_k r_k (mu_k + a U_k (lam/v) U_k^T (x - a mu_k)): direct, no division by a
+        # or s
         out["denoise"][rows] = (at.back(weighted * (at.a * at.lam)) + r.T @ law.mu)[:kept]
     score = -at.back(weighted)
     if "score" in out:

@@ -1,4 +1,4 @@
-"""The exact score of a diffused target, with everything that comes from the same responsibilities."""
+"""The exact score of a diffused target, with all that follows from the same responsibilities."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def check_points(name: str, x: Any, dim: int) -> None:
         )
     if len(shape) != 2 or shape[1] != dim:
         raise ValueError(
-            f"`{name}` must have shape (B, {dim}), batch first, got {tuple(shape)}: reshape it to (-1, {dim})"
+            f"`{name}` must have shape (B, {dim}), batch first, got {tuple(shape)}: reshape it to "
+            f"(-1, {dim})"
         )
     kind = x.dtype.kind if is_numpy(x) else ("f" if "float" in str(x.dtype) else "other")
     if kind != "f":
@@ -42,8 +43,9 @@ def check_points(name: str, x: Any, dim: int) -> None:
 class TargetScore:
     r"""Exact score of p_t, the law of alpha(t) x_0 + sigma(t) z with x_0 from a target.
 
-    Call it as ``score(x, t)``; the other methods share its arguments.  Each returns what its formula
-    says *directly*: the denoised mean is not computed from the score, nor the score from it.
+    Call it as ``score(x, t)``; the other methods share its arguments.  Each returns what its
+    formula says *directly*: the denoised mean is not computed from the score, nor the score from
+    it.
 
     Parameters
     ----------
@@ -55,12 +57,13 @@ class TargetScore:
     Notes
     -----
     In every method ``x`` has shape (B, d) and ``t`` is a float, or an array (B, 1) with one time a
-    sample.  A float32 ``x`` gives float32 results: fine for ordinary covariances (1e-6), but near-singular
-    ones at small ``t`` lose up to two digits more than they have; use float64 there.
+    sample.  A float32 ``x`` gives float32 results: fine for ordinary covariances (1e-6), but
+    near-singular ones at small ``t`` lose up to two digits more than they have; use float64 there.
 
     References
     ----------
-    Song et al. (2020), eq. 1; the identities are Tweedie's formula and its derivatives (Efron, 2011).
+    Song et al. (2020), eq. 1; the identities are Tweedie's formula and its derivatives (Efron,
+    2011).
 
     Examples
     --------
@@ -99,6 +102,10 @@ class TargetScore:
     def jvp(self, x: Array, t: Time, u: Array) -> Array:
         """Jacobian of the score applied to the directions ``u`` (B, d), shape (B, d)."""
         check_points("u", u, self.target.dim)
+        if u.shape[0] != x.shape[0]:
+            raise ValueError(
+                f"`u` must have {x.shape[0]} rows, one direction a point, got {u.shape[0]}"
+            )
         return self._evaluate(x, t, "jvp", u)
 
     def responsibilities(self, x: Array, t: Time) -> Array:
@@ -122,7 +129,8 @@ class TargetScore:
         if per_sample(t):
             if tuple(t.shape) not in ((x.shape[0], 1), (1, 1)):
                 raise ValueError(
-                    f"`t` must be a float or have shape ({x.shape[0]}, 1), one time a sample, got {tuple(t.shape)}"
+                    f"`t` must be a float or have shape ({x.shape[0]}, 1), one time a sample, got "
+                    f"{tuple(t.shape)}"
                 )
             if tuple(t.shape) != (x.shape[0], 1):
                 t = t + namespace(x).zeros_like(x[:, :1])

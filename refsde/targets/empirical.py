@@ -22,7 +22,7 @@ from refsde._types import SDE
 from refsde.sde import check_time
 from refsde.targets._score import TargetScore, level
 from refsde.targets._tiles import Tiles, evaluate_points
-from refsde.targets.mixture import GaussianMixture, _finite, _noise_cov
+from refsde.targets.mixture import GaussianMixture, _finite, _noise_cov, _real
 
 __all__ = ["Empirical", "empirical_formula"]
 
@@ -197,7 +197,7 @@ class Empirical:
 def _normalised(log_weights: ArrayLike | None, N: int) -> np.ndarray:
     if log_weights is None:
         return np.full(N, -math.log(N))
-    log_w = np.array(log_weights, dtype=float)
+    log_w = _real("log_weights", log_weights)
     if log_w.shape != (N,):
         raise ValueError(
             f"`log_weights` must have shape ({N},), one a row of `points`, got {log_w.shape}"

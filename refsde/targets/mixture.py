@@ -4,7 +4,8 @@ If x_0 has the law sum_k w_k N(mu_k, C_k) then x_t = alpha x_0 + sigma z has the
 
 .. math:: p_t = \sum_k w_k N(\alpha\mu_k,\; \alpha^2 C_k + \sigma^2 I),
 
-again a mixture.  With C_k = U_k diag(lam_k) U_k^T diagonalised once, no level needs a factorisation.
+again a mixture.  With C_k = U_k diag(lam_k) U_k^T diagonalised once, no level needs a
+factorisation.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class GaussianMixture:
         mu = _finite("means", means)
         if mu.ndim != 2 or mu.size == 0:
             raise ValueError(
-                f"`means` must have shape (K, d), got {mu.shape}: use numpy.atleast_2d, one row a component"
+                f"`means` must have shape (K, d), got {mu.shape}: use numpy.atleast_2d, one row a "
+                "component"
             )
         log_w = _log_weights(weights, log_weights, len(mu))
         lam, U = _spectrum(_finite("covs", covs), *mu.shape)
@@ -146,7 +148,8 @@ class GaussianMixture:
         """Take over a fitted ``sklearn.mixture.GaussianMixture`` of any covariance type."""
         if not hasattr(gm, "covariances_"):
             raise ValueError(
-                f"`gm` must be a fitted sklearn.mixture.GaussianMixture, got {gm!r}: call gm.fit(X) first"
+                f"`gm` must be a fitted sklearn.mixture.GaussianMixture, got {gm!r}: call "
+                "gm.fit(X) first"
             )
         covs = gm.covariances_
         if gm.covariance_type == "tied":
@@ -173,7 +176,7 @@ class GaussianMixture:
     @property
     def weights(self) -> np.ndarray:
         """Weights (K,)."""
-        return np.exp(self._law.log_w)
+        return np.asarray(np.exp(self._law.log_w))
 
     @property
     def means(self) -> np.ndarray:
@@ -314,7 +317,8 @@ class GaussianMixture:
                 L = np.linalg.cholesky(S)
             except np.linalg.LinAlgError as singular:
                 raise ValueError(
-                    "`noise_cov` leaves a measurement without spread (A C A^T + noise_cov is singular): "
+                    "`noise_cov` leaves a measurement without spread (A C A^T + noise_cov is "
+                    "singular): "
                     "add a small variance"
                 ) from singular
             half = np.linalg.solve(L, A @ C)  # C' = C - half^T half
@@ -358,16 +362,20 @@ class GaussianMixture:
         return f"GaussianMixture(K={self.n_components}, d={self.dim}, {kind})"
 
     def _repr_latex_(self) -> str:
-        return rf"$\sum_{{k=1}}^{{{self.n_components}}} w_k\,\mathcal{{N}}(\mu_k, C_k),\quad x\in\mathbb{{R}}^{{{self.dim}}}$"
+        K, d = self.n_components, self.dim
+        return (
+            rf"$\sum_{{k=1}}^{{{K}}} w_k\,\mathcal{{N}}(\mu_k, C_k),\quad x\in\mathbb{{R}}^{{{d}}}$"
+        )
 
 
 def mixture_formula(
     law: Law, x: Array, a: Time, s: Time, u: Array | None = None
 ) -> dict[str, Array]:
-    """Everything about a diffused mixture, as one reads it: the definition the fast paths must equal.
+    """Everything about a diffused mixture, as one reads it: what the fast paths must equal.
 
     Runs on any array library.  With y_k = U_k^T x - a U_k^T mu_k and v_k = a^2 lam_k + s^2,
-    l_k = log w_k - 1/2 sum_j (y_kj^2 / v_kj + log 2 pi v_kj),   r = softmax(l),   g_k = -U_k (y_k / v_k).
+    l_k = log w_k - 1/2 sum_j (y_kj^2 / v_kj + log 2 pi v_kj),   r = softmax(l),   g_k = -U_k (y_k /
+    v_k).
     """
     xp = namespace(x)
     K, d = law.mu.shape
@@ -411,11 +419,15 @@ def mixture_formula(
 # -- validation ------------------------------------------------------------------------------------
 
 
-def _finite(name: str, values: ArrayLike) -> np.ndarray:
+def _real(name: str, values: ArrayLike | None) -> np.ndarray:
     try:
-        array = np.asarray(values, dtype=float)
+        return np.asarray(values, dtype=float)
     except (TypeError, ValueError) as problem:
         raise TypeError(f"`{name}` must be an array of real numbers, got {values!r}") from problem
+
+
+def _finite(name: str, values: ArrayLike) -> np.ndarray:
+    array = _real(name, values)
     if not np.all(np.isfinite(array)):
         raise ValueError(
             f"`{name}` must be finite, got {array[~np.isfinite(array)][0]}: remove NaN and inf"
@@ -441,7 +453,7 @@ def _log_weights(weights: ArrayLike | None, log_weights: ArrayLike | None, K: in
         with np.errstate(divide="ignore"):
             log_w = np.log(w)
     else:
-        log_w = np.array(log_weights, dtype=float)
+        log_w = _real("log_weights", log_weights)
         if log_w.shape != (K,):
             raise ValueError(
                 f"`log_weights` must have shape ({K},), one a row of `means`, got {log_w.shape}"
@@ -480,7 +492,8 @@ def _spectrum(covs: np.ndarray, K: int, d: int) -> tuple[np.ndarray, np.ndarray 
         )
     if np.any(covs < 0):
         raise ValueError(
-            f"`covs` must hold non-negative variances, got {covs.min()}: a variance is a squared std"
+            f"`covs` must hold non-negative variances, got {covs.min()}: a variance is a squared "
+            "std"
         )
     return (covs.copy() if covs.ndim == 2 else covs[:, None].copy()), None
 

@@ -1,0 +1,15 @@
+.PHONY: test slow bench lint fix docs site
+test:
+	python -m pytest
+slow:
+	python -m pytest -m slow
+bench:
+	python -m pytest tests/benchmarks -n 0 --benchmark-enable
+lint:
+	ruff check && ruff format --check && mypy
+fix:
+	ruff check --fix && ruff format
+docs:
+	sphinx-build -W docs docs/_build/html
+site:
+	REFSDE_DOCS_EXECUTE=cache sphinx-build -W docs docs/_build/html

@@ -1,0 +1,242 @@
+"""What may be asked of `iterate` and `sample`: the checks at their boundary, in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from refsde._array import Array, event_size, is_floating, is_numpy, per_sample, rows_finite
+from refsde._types import Process, State, Time, Times
+from refsde.times import Grid
+
+__all__ = [
+    "check_accepts",
+    "check_noise",
+    "check_options",
+    "check_start",
+    "check_step",
+    "check_times",
+    "shapes_of",
+    "times_of",
+]
+
+_NAMES = {
+    "forward": "ForwardSDE(sde)",
+    "reverse": "ReverseSDE(sde, score)",
+    "flow": "ProbabilityFlow(sde, score)",
+}
+
+
+def _whole(value: Any) -> bool:
+    """Whether ``value`` is a positive int (a bool is not)."""
+    return (
+        isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_) and value > 0
+    )
+
+
+def check_accepts(solver: Any, process: Any) -> None:
+    """Raise ``TypeError`` unless ``solver`` is a solver and right for ``process``."""
+    if not callable(solver) or isinstance(solver, type):
+        hint = f"{solver.__name__}()" if isinstance(solver, type) else "refsde.EulerMaruyama()"
+        raise TypeError(
+            "`solver` must be called as (process, state, s, noise) -> State, "
+            f"got {solver!r}: pass {hint}"
+        )
+    kind = getattr(process, "kind", None)
+    if isinstance(process, type) or kind not in _NAMES:
+        raise TypeError(
+            "`process` must be a process such as refsde.ReverseSDE(sde, score), "
+            f"or have a kind among {sorted(_NAMES)}, got {process!r}"
+        )
+    accepts = getattr(solver, "accepts", None)
+    if accepts is None or kind in accepts:
+        return
+    right = " or ".join(_NAMES[k] for k in sorted(accepts, reverse=True)) or "no process at all"
+    raise TypeError(
+        f"`solver` {solver!r} is wrong for {_NAMES[kind]}, silently so if it ran: use it on {right}"
+    )
+
+
+def check_options(
+    process: Process, keep: Any, denoise: Any, workers: Any, on_failure: Any, callback: Any
+) -> None:
+    """Raise unless the options of `sample` are among those there are."""
+    if keep is not None and keep != "all" and not _whole(keep):
+        raise ValueError(
+            f"`keep` must be None, 'all' or a positive int (every k-th step), got {keep!r}"
+        )
+    if denoise not in ("none", "tweedie", "last_mean"):
+        raise ValueError(f"`denoise` must be 'none', 'tweedie' or 'last_mean', got {denoise!r}")
+    if denoise != "none" and process.kind == "forward":
+        raise ValueError(
+            f"`denoise` must be 'none' for a ForwardSDE, which has no score, got {denoise!r}: "
+            "denoise at the end of a ReverseSDE or ProbabilityFlow"
+        )
+    if not _whole(workers):
+        raise ValueError(
+            f"`workers` must be a positive int, the number of threads, got {workers!r}"
+        )
+    if on_failure not in ("mark", "raise"):
+        raise ValueError(f"`on_failure` must be 'mark' or 'raise', got {on_failure!r}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"`callback` must be a function (state, rows), got {callback!r}: or None")
+
+
+def check_noise(noise: Any) -> None:
+    """Raise ``TypeError`` unless ``noise`` is a source of noise."""
+    missing = [n for n in ("increment", "normal", "on") if not callable(getattr(noise, n, None))]
+    if missing or isinstance(noise, type):
+        raise TypeError(
+            "`noise` must be a source such as refsde.Gaussian(0), with methods increment, normal "
+            f"and on, got {noise!r}: a seed goes into `rng`"
+        )
+
+
+def check_times(times: Any) -> None:
+    """Raise ``TypeError`` unless ``times`` says when to step."""
+    if not callable(getattr(times, "target", None)) or isinstance(times, type):
+        raise TypeError(
+            f"`times` must be a Grid (or an int, in sample), got {times!r}: "
+            "use refsde.Grid(ts) for a list of times"
+        )
+
+
+def times_of(process: Process, solver: Any, times: Any, from_prior: bool) -> Times:
+    """Make a grid of an int, and check a grid against the process."""
+    if times is None:
+        times = getattr(solver, "default_steps", None)
+        if times is None:
+            raise ValueError("`times` is None: pass a number of steps, times=200, or a Grid")
+    if isinstance(times, int | np.integer) and not isinstance(times, bool):
+        if not _whole(times):
+            raise ValueError(f"`times` must be a positive number of steps, or a Grid, got {times}")
+        forward = process.kind == "forward"
+        grid = Grid.uniform(process.sde, int(times), 0.0 if forward else None)
+        return grid.reversed() if forward else grid
+    check_times(times)
+    if isinstance(times, Grid):
+        _check_grid(process, times, from_prior)
+    made: Times = times
+    return made
+
+
+def _check_grid(process: Process, grid: Grid, from_prior: bool) -> None:
+    T, first, last = process.sde.T, grid.ts[0], grid.ts[-1]
+    if max(first, last) > T * (1 + 1e-12):
+        raise ValueError(
+            f"`times` must lie in [0, T] = [0, {T:g}], got {max(first, last):g}: "
+            "rescale the grid to the SDE"
+        )
+    if process.kind == "forward" and first > last:
+        raise ValueError(
+            f"`times` must ascend for a ForwardSDE (t = 0 is data), got {grid!r}: "
+            "use times.reversed()"
+        )
+    if process.kind == "reverse" and first < last:
+        raise ValueError(
+            f"`times` must descend for a ReverseSDE (T is noise), got {grid!r}: "
+            "use times.reversed()"
+        )
+    if from_prior and process.kind != "forward" and first < T * (1 - 1e-9):
+        raise ValueError(
+            f"`times` must start at T = {T:g}, where the prior is, got {grid!r}: "
+            "pass the states at its start as x="
+        )
+
+
+def check_start(x: Any) -> Array:
+    """Return the start ``x`` of a run as a C-ordered batch, or raise."""
+    if not hasattr(x, "shape") or len(x.shape) < 2:
+        got = f"shape {tuple(x.shape)}" if hasattr(x, "shape") else repr(x)
+        raise ValueError(
+            f"`x` must be an array (n, *D), batch first, got {got}: "
+            "reshape a batch of numbers to (n, 1)"
+        )
+    if not is_floating(x):
+        raise TypeError(f"`x` must be floating point, got dtype {x.dtype}: use x.astype(float)")
+    if x.shape[0] == 0 or event_size(x) == 0:
+        raise ValueError(f"`x` must hold at least one sample, got shape {tuple(x.shape)}")
+    finite = rows_finite(x)
+    if not np.all(finite):
+        raise ValueError(
+            f"`x` must be finite, got NaN or inf in sample {int(np.argmin(finite))}: "
+            "remove those samples"
+        )
+    # A sum rounds differently along another memory order, and the order of a slice depends on n.
+    return np.ascontiguousarray(x) if is_numpy(x) else x
+
+
+def shapes_of(
+    process: Process,
+    n: int | None,
+    x: Array | None,
+    shape: tuple[int, ...] | None,
+    dtype: DTypeLike,
+) -> tuple[int, tuple[int, ...], Array | None]:
+    """Return the number of samples, the event shape and the checked start of a run."""
+    if x is not None:
+        x = check_start(x)
+        event = tuple(x.shape[1:])
+        if n is not None and n != x.shape[0]:
+            raise ValueError(
+                f"`n` = {n!r} disagrees with `x` of {x.shape[0]} samples: leave `n` out"
+            )
+        if shape is not None and shape != event:
+            raise ValueError(f"`shape` = {shape!r} disagrees with `x` of {event}: leave it out")
+        return int(x.shape[0]), event, x
+    if n is None or not _whole(n):
+        raise ValueError(
+            f"`n` must be a positive int, the number of samples, got {n!r}: or pass a start `x`"
+        )
+    _check_dtype(dtype)
+    if process.kind == "forward":
+        process.start(np.zeros(0))  # raises, naming the remedy
+    return int(n), _event(process, shape), None
+
+
+def _check_dtype(dtype: Any) -> None:
+    try:
+        known = np.dtype(dtype) in (np.dtype(np.float64), np.dtype(np.float32))
+    except TypeError:
+        known = False
+    if not known:
+        raise ValueError(f"`dtype` must be float64 or float32, got {dtype!r}")
+
+
+def _event(process: Process, shape: Any) -> tuple[int, ...]:
+    dim = getattr(getattr(process.score, "target", None), "dim", None)
+    if shape is None and dim is None:
+        raise ValueError(
+            "`shape` is None, and the score has no target to tell the event shape: pass shape=(d,)"
+        )
+    if shape is None:
+        return (int(dim),)
+    if not isinstance(shape, tuple | list) or not shape or not all(_whole(k) for k in shape):
+        raise ValueError(
+            f"`shape` must hold positive ints, the shape of one sample, got {shape!r}: "
+            "pass shape=(d,)"
+        )
+    if dim is not None and tuple(shape) != (dim,):
+        raise ValueError(f"`shape` must be ({dim},), the target's, got {shape!r}: leave it out")
+    return tuple(int(k) for k in shape)
+
+
+def check_step(solver: Any, old: State, new: Any, s: Time) -> None:
+    """Raise unless ``solver`` returned the batch it was given, as a `State` at ``s``."""
+    if not isinstance(new, State):
+        raise TypeError(
+            f"`solver` {solver!r} must return a State, got {type(new).__name__}: "
+            "return refsde.State(s, x)"
+        )
+    if tuple(getattr(new.x, "shape", ())) != tuple(old.x.shape):
+        raise ValueError(
+            f"`solver` {solver!r} must keep the shape {tuple(old.x.shape)} of the batch, "
+            f"got {tuple(getattr(new.x, 'shape', ()))}: look for a sum or a broadcast in the step"
+        )
+    if not per_sample(s) and not per_sample(new.t) and new.t != s:
+        raise ValueError(
+            f"`solver` {solver!r} must go to s = {s:g}, got a State at t = {new.t:g}: "
+            "return refsde.State(s, x); a corrector steps inside PredictorCorrector(None, corrector)"
+        )
