@@ -4,7 +4,10 @@ Data flow one way: ``target -> score(sde) -> process -> sample -> Solution -> me
 Time ``t`` runs from 0 (data) to ``sde.T`` (noise).
 """
 
-from refsde import predict
+from importlib import import_module
+from types import ModuleType
+
+from refsde import exact, measure, predict, targets
 from refsde._types import State
 from refsde.integrate import iterate, sample
 from refsde.noise import Gaussian, StoredPath
@@ -23,10 +26,18 @@ from refsde.solvers import (
     PredictorCorrector,
     ReverseDiffusion,
 )
-from refsde.targets import GaussianMixture
+from refsde.targets import Empirical, GaussianMixture
 from refsde.times import Grid
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import ``refsde.plot`` when it is first asked for: matplotlib is an extra."""
+    if name == "plot":
+        return import_module("refsde.plot")
+    raise AttributeError(f"module 'refsde' has no attribute {name!r}")
+
 
 __all__ = [
     "DDIM",
@@ -37,6 +48,7 @@ __all__ = [
     "AnnealedLangevin",
     "BlackBox",
     "Cosine",
+    "Empirical",
     "EulerMaruyama",
     "ForwardSDE",
     "Gaussian",
@@ -56,7 +68,11 @@ __all__ = [
     "StoredPath",
     "SubVP",
     "Tabulated",
+    "exact",
     "iterate",
+    "measure",
+    "plot",
     "predict",
     "sample",
+    "targets",
 ]

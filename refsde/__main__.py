@@ -15,9 +15,9 @@ import numpy as np
 
 from refsde import race
 from refsde._types import SDE
-from refsde.integrate import sample
 from refsde.sde import EDM, VE, VP, Cosine, SubVP
 from refsde.targets import GaussianMixture
+from refsde.targets.data import digits, digits_mixture, patches, patches_mixture
 
 __all__ = ["main"]
 
@@ -31,22 +31,18 @@ SDES: Mapping[str, Callable[[], SDE]] = {
 BUDGETS = (10, 20, 50, 100, 200)
 
 
-def _mixture_of_digits() -> GaussianMixture:
-    from refsde.targets.data import digits_mixture
-
-    return digits_mixture()
+def _digits() -> tuple[GaussianMixture, np.ndarray]:
+    return digits_mixture(), digits()[0]
 
 
-def _mixture_of_patches() -> GaussianMixture:
-    from refsde.targets.data import patches_mixture
-
-    return patches_mixture()
+def _patches() -> tuple[GaussianMixture, np.ndarray]:
+    return patches_mixture(), patches(n=2000, rng=0)
 
 
-TARGETS: Mapping[str, Callable[[], GaussianMixture]] = {
-    "digits": _mixture_of_digits,
-    "patches": _mixture_of_patches,
-    "ring": GaussianMixture.ring,
+TARGETS: Mapping[str, Callable[[], tuple[GaussianMixture, np.ndarray | None]]] = {
+    "digits": _digits,
+    "patches": _patches,
+    "ring": lambda: (GaussianMixture.ring(), None),
 }
 
 
@@ -54,7 +50,8 @@ class _Wrong(ValueError):
     """A mistake on the command line, told without a traceback."""
 
 
-def _target(name: str) -> GaussianMixture:
+def _target(name: str) -> tuple[GaussianMixture, np.ndarray | None]:
+    """Mixture, and the data it was fitted to."""
     if name in TARGETS:
         return TARGETS[name]()
     if not name.endswith(".npz"):
@@ -65,11 +62,14 @@ def _target(name: str) -> GaussianMixture:
     except (OSError, ValueError) as problem:
         raise _Wrong(f"--target {name}: cannot be read as .npz ({problem})") from problem
     if {"weights", "means", "covs"} <= held.keys():
-        return GaussianMixture(held["weights"], held["means"], held["covs"])
+        return GaussianMixture(held["weights"], held["means"], held["covs"]), None
     if "X" in held:
         X = held["X"].reshape(len(held["X"]), -1)
-        return GaussianMixture.fit(X, min(10, max(1, len(X) // 50)), rng=0, reg_covar=1e-2 * X.var())
-    raise _Wrong(f"--target {name}: needs weights, means, covs (a mixture) or X (data), has {sorted(held)}")
+        k = min(10, max(1, len(X) // 50))
+        return GaussianMixture.fit(X, k, rng=0, reg_covar=1e-2 * float(X.var())), X
+    raise _Wrong(
+        f"--target {name}: needs weights, means, covs (a mixture) or X (data), has {sorted(held)}"
+    )
 
 
 def _whole(text: str) -> int:
@@ -91,13 +91,16 @@ def _solvers(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     unknown = [name for name in names if name not in race.SOLVERS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"no solver {unknown[0]!r}: choose from {', '.join(race.SOLVERS)}")
+        raise argparse.ArgumentTypeError(
+            f"no solver {unknown[0]!r}: choose from {', '.join(race.SOLVERS)}"
+        )
     return names
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="refsde", description="Solvers of score-based diffusion on targets whose answers are exact."
+        prog="refsde",
+        description="Solvers of score-based diffusion on targets whose answers are exact.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     names = "\n".join(
@@ -114,14 +117,26 @@ def _parser() -> argparse.ArgumentParser:
 {names}
 
 examples:
-  refsde race                                      digits, ten solvers, about half a minute on two cores
-  refsde race --target ring --sde ve -n 20000      a ring of eight modes under VE, about 20 seconds
-  refsde race --solvers em,heun,ddim --nfe 10,40   three solvers, a few seconds
-  refsde race --solvers all --json race.json       all of them, about a minute; the numbers as JSON
+  refsde race                                      digits, ten solvers, about half a minute on two
+  cores refsde race --target ring --sde ve -n 20000      a ring of eight modes under VE, about 20
+  seconds refsde race --solvers em,heun,ddim --nfe 10,40   three solvers, a few seconds refsde race
+  --solvers all --json race.json       all of them, about a minute; the numbers as JSON
 """,
     )
-    racing.add_argument("--solvers", type=_solvers, default=_solvers("default"), metavar="LIST", help="'default', 'all' or names, comma-separated")
-    racing.add_argument("--nfe", type=_budgets, default=list(BUDGETS), metavar="LIST", help="budgets of score evaluations a sample (default 10,20,50,100,200)")
+    racing.add_argument(
+        "--solvers",
+        type=_solvers,
+        default=_solvers("default"),
+        metavar="LIST",
+        help="'default', 'all' or names, comma-separated",
+    )
+    racing.add_argument(
+        "--nfe",
+        type=_budgets,
+        default=list(BUDGETS),
+        metavar="LIST",
+        help="budgets of score evaluations a sample (default 10,20,50,100,200)",
+    )
     racing.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
     sampling = commands.add_parser(
         "sample",
@@ -133,25 +148,57 @@ examples:
   refsde sample --target ring --sde ve --solver em      a ring of eight modes under VE
 """,
     )
-    sampling.add_argument("--solver", default="heun", choices=list(race.SOLVERS), metavar="NAME", help="see `refsde race --help` (default heun)")
-    sampling.add_argument("--nfe", type=_whole, default=100, help="score evaluations a sample (default 100)")
+    sampling.add_argument(
+        "--solver",
+        default="heun",
+        choices=list(race.SOLVERS),
+        metavar="NAME",
+        help="see `refsde race --help` (default heun)",
+    )
+    sampling.add_argument(
+        "--nfe", type=_whole, default=100, help="score evaluations a sample (default 100)"
+    )
     for command, n in ((racing, 4000), (sampling, 100)):
-        command.add_argument("--target", default="digits", metavar="NAME", help="digits, patches, ring, or FILE.npz with weights, means, covs or data X (default digits)")
-        command.add_argument("--sde", default="vp", choices=list(SDES), help="forward SDE (default vp)")
-        command.add_argument("--grid", default="auto", choices=list(race.GRIDS), help="times (default auto: karras for edm, else uniform)")
+        command.add_argument(
+            "--target",
+            default="digits",
+            metavar="NAME",
+            help="digits, patches, ring, or FILE.npz with weights, means, covs or data X (default digits)",
+        )
+        command.add_argument(
+            "--sde", default="vp", choices=list(SDES), help="forward SDE (default vp)"
+        )
+        command.add_argument(
+            "--grid",
+            default="auto",
+            choices=list(race.GRIDS),
+            help="times (default auto: karras for edm, else uniform)",
+        )
         command.add_argument("-n", type=_whole, default=n, help=f"number of samples (default {n})")
         command.add_argument("--rng", type=int, default=0, help="seed (default 0)")
-        command.add_argument("--workers", type=_whole, default=min(2, os.cpu_count() or 1), help="parallel workers; results are the same for any number (default 2)")
-        command.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where to write (default here)")
+        command.add_argument(
+            "--workers",
+            type=_whole,
+            default=min(2, os.cpu_count() or 1),
+            help="parallel workers; results are the same for any number (default 2)",
+        )
+        command.add_argument(
+            "--out", type=Path, default=Path(), metavar="DIR", help="where to write (default here)"
+        )
     return parser
+
+
+def _course(options: argparse.Namespace) -> race.Course:
+    target, data = _target(options.target)
+    sde, name = SDES[options.sde](), Path(options.target).stem
+    return race.Course(target, sde, options.n, options.rng, options.grid, name, data)
 
 
 def _race(options: argparse.Namespace) -> None:
     began = time.perf_counter()
-    print(f"target {options.target}: fitting ...", file=sys.stderr)
-    target = _target(options.target)
-    course = race.Course(target, SDES[options.sde](), options.n, options.rng, options.grid, options.target)
-    print(f"about {course.estimate(options.solvers, options.nfe, options.workers):.0f} s to go", file=sys.stderr)
+    course = _course(options)
+    seconds = race.estimate(course, options.solvers, options.nfe, options.workers)
+    print(f"{course.title()}: about {seconds:.0f} s", file=sys.stderr)
     result = race.run(course, options.solvers, options.nfe, workers=options.workers, progress=True)
     print(result.table())
     options.out.mkdir(parents=True, exist_ok=True)
@@ -159,21 +206,20 @@ def _race(options: argparse.Namespace) -> None:
     if options.json is not None:
         options.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
         written.append(options.json)
-    print(f"wrote {', '.join(str(path) for path in written)} in {time.perf_counter() - began:.0f} s")
+    print(f"wrote {', '.join(map(str, written))} in {time.perf_counter() - began:.0f} s")
 
 
 def _sample(options: argparse.Namespace) -> None:
-    target = _target(options.target)
-    course = race.Course(target, SDES[options.sde](), options.n, options.rng, options.grid, options.target)
-    process, solver, times = course.plan(options.solver, options.nfe)
-    solution = sample(
-        process, solver, options.n, times=times, rng=options.rng, workers=options.workers, progress=True
+    course = _course(options)
+    solution = course.sample(
+        options.solver, options.nfe, options.n, workers=options.workers, progress=True
     )
     options.out.mkdir(parents=True, exist_ok=True)
     solution.save(options.out / "samples.npz")
-    race.portrait(course, {options.solver: solution.x}, options.out / "samples.png")
+    rows = {f"{options.solver}, {solution.nfe.mean():.0f} NFE": solution.x}
+    picture = race.portrait(course, rows, options.out / "samples.png")
     print(solution)
-    print(f"wrote {options.out / 'samples.npz'}, {options.out / 'samples.png'}")
+    print(f"wrote {options.out / 'samples.npz'}, {picture}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

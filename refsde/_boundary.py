@@ -31,9 +31,7 @@ _NAMES = {
 
 def _whole(value: Any) -> bool:
     """Whether ``value`` is a positive int (a bool is not)."""
-    return (
-        isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_) and value > 0
-    )
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) > 0
 
 
 def check_accepts(solver: Any, process: Any) -> None:
@@ -164,7 +162,7 @@ def check_start(x: Any) -> Array:
             f"`x` must be finite, got NaN or inf in sample {int(np.argmin(finite))}: "
             "remove those samples"
         )
-    # A sum rounds differently along another memory order, and the order of a slice depends on n.
+    # Sums round differently along another memory order: bits would depend on how x is laid out.
     return np.ascontiguousarray(x) if is_numpy(x) else x
 
 
@@ -207,11 +205,12 @@ def _check_dtype(dtype: Any) -> None:
 
 def _event(process: Process, shape: Any) -> tuple[int, ...]:
     dim = getattr(getattr(process.score, "target", None), "dim", None)
-    if shape is None and dim is None:
-        raise ValueError(
-            "`shape` is None, and the score has no target to tell the event shape: pass shape=(d,)"
-        )
     if shape is None:
+        if dim is None:
+            raise ValueError(
+                "`shape` is None, and the score has no target to tell the event shape: "
+                "pass shape=(d,)"
+            )
         return (int(dim),)
     if not isinstance(shape, tuple | list) or not shape or not all(_whole(k) for k in shape):
         raise ValueError(

@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from refsde._array import Array, Time, log
 from refsde._types import SDE, Score
 
@@ -71,6 +73,11 @@ def convert(
     for name, choice in (("source", source), ("target", target)):
         if choice not in get_args(Prediction):
             raise ValueError(f"`{name}` must be one of {get_args(Prediction)}, got {choice!r}")
+    if tuple(getattr(value, "shape", ())) != tuple(getattr(x, "shape", ())):
+        raise ValueError(
+            f"`value` must have the shape of `x`, {getattr(x, 'shape', x)}, got "
+            f"{getattr(value, 'shape', value)}: one prediction a sample, batch first"
+        )
     if source == target:
         return value
     alpha, sigma = sde.alpha(t), sde.sigma(t)
@@ -126,7 +133,9 @@ def from_prediction(model: Any, sde: SDE, predicts: Prediction = "eps") -> Score
     if predicts not in get_args(Prediction):
         raise ValueError(f"`predicts` must be one of {get_args(Prediction)}, got {predicts!r}")
     if not callable(model):
-        raise TypeError(f"`model` must be callable as model(x, t), got {type(model).__name__}")
+        raise TypeError(f"`model` must be callable as model(x, t), got {model!r}: wrap it in a function")
+    if isinstance(sde, type) or not hasattr(sde, "alpha"):
+        raise TypeError(f"`sde` must be an SDE such as refsde.VP(), got {sde!r}: pass the one it knows")
     return _Predicted(model, sde, predicts)
 
 
@@ -177,7 +186,7 @@ def t_of_index(i: float, n: int, convention: Literal["table", "song"] = "table")
     """
     _check_convention(n, convention)
     if not 0 <= i <= n - 1:
-        raise ValueError(f"`i` must lie in [0, {n - 1}], got {i!r}")
+        raise ValueError(f"`i` must lie in [0, {n - 1}], got {i!r}: level 0 has the least noise")
     return (i + 1) / n if convention == "table" else i / (n - 1)
 
 
@@ -195,7 +204,7 @@ def index_of_t(t: float, n: int, convention: Literal["table", "song"] = "table")
     """
     _check_convention(n, convention)
     if not 0 <= t <= 1:
-        raise ValueError(f"`t` must lie in [0, 1], got {t!r}")
+        raise ValueError(f"`t` must lie in [0, 1], got {t!r}: 0 is data, 1 is noise")
     return max(t * n - 1, 0.0) if convention == "table" else t * (n - 1)
 
 
@@ -212,7 +221,7 @@ def t_of_sigma(sigma: Time, sde: SDE) -> Any:
 
 
 def _check_convention(n: int, convention: str) -> None:
-    if n < 2:
-        raise ValueError(f"`n` must be at least 2, got {n!r}")
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
+        raise ValueError(f"`n` must be an int of at least 2, got {n!r}: the levels of the table")
     if convention not in ("table", "song"):
         raise ValueError(f"`convention` must be 'table' or 'song', got {convention!r}")

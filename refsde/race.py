@@ -1,16 +1,17 @@
 """The race: every solver at equal budgets of score evaluations, on a target whose score is exact.
 
-Nothing is learned and nothing estimated: the data law is a mixture, its diffused score and density are
-known, so what remains is the error of the solver (and the chance of a finite sample, which the noise
-floor measures).  The command line is in ``refsde.__main__``; this is the experiment.
+Nothing is learned and nothing estimated: the data law is a mixture, its diffused score and density
+are known, so what remains is the error of the solver (and the chance of a finite sample, which the
+noise floor measures).  The command line is in ``refsde.__main__``; this is the experiment.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from refsde import exact, measure
-from refsde._types import SDE, Kind, Process, Solver, Times
+from refsde._types import SDE, Kind, Process, Solver
 from refsde.integrate import sample
 from refsde.noise import Gaussian
 from refsde.process import ProbabilityFlow, ReverseSDE
+from refsde.solution import Solution
 from refsde.solvers import (
     DDIM,
     Ancestral,
@@ -36,10 +38,17 @@ from refsde.solvers import (
 )
 from refsde.times import Grid
 
-__all__ = ["SOLVERS", "Entry", "Race", "run"]
+__all__ = ["GRIDS", "SOLVERS", "Course", "Entry", "Race", "draw", "estimate", "portrait", "run"]
 
 FLOW_ROWS = 256  # samples whose distance to the exact flow is measured
 FLOW_RTOL = 1e-8
+SHOWN = 400  # samples in a scatter plot
+SHOWN_PICTURES = 36
+_AXES = {
+    "log_density_gap": "log-density gap (nats)",
+    "dispersion": "dispersion (variance ratios)",
+    "flow_rms": "RMS distance to the exact flow",
+}
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,8 @@ class Course:
         Key of `GRIDS`.
     name : str
         Of the target, for titles.
+    data : array (N, d) or None
+        The real data behind the target, for pictures.
     """
 
     target: Any
@@ -164,6 +175,7 @@ class Course:
     rng: int = 0
     grid: str = "auto"
     name: str = "target"
+    data: np.ndarray | None = None
 
     @property
     def law(self) -> Any:
@@ -179,6 +191,17 @@ class Course:
         """States (n, d) at T from which the first ``n`` samples of every run set out."""
         z = Gaussian(self.rng).on(np.arange(n)).start(np.zeros((n, self.target.dim)))
         return np.asarray(self.sde.prior_std * z)
+
+    def sample(self, name: str, budget: int, n: int, **options: Any) -> Solution:
+        """Draw ``n`` samples with the solver ``name`` within a budget; options go to `sample`."""
+        process, solver = self.process(name), SOLVERS[name].make(self.sde)
+        times = partial(GRIDS[self.grid], self.sde)
+        fitting = measure.within_budget(process, solver, budget, times=times, rng=self.rng)
+        if fitting is None:
+            raise ValueError(
+                f"`budget` = {budget} is less than one step of {name} costs: allow more"
+            )
+        return sample(process, fitting[0], n, times=fitting[1], rng=self.rng, **options)
 
     def title(self) -> str:
         """One line: what is raced on what."""
@@ -260,3 +283,242 @@ def measures(
         ]
         columns = {name: columns[name] for name in order}
     return columns
+
+
+@dataclass(frozen=True, eq=False)
+class Race:
+    """Outcome: one record for every solver and budget, and what each error is worth.
+
+    Attributes
+    ----------
+    course : Course
+        What was raced on.
+    columns : mapping of str to Measure
+        The errors, with their noise floors.
+    results : WorkPrecision
+        ``results.records`` hold solver, budget, NFE used, seconds and values.
+    """
+
+    course: Course
+    columns: Mapping[str, Measure]
+    results: Any
+
+    def table(self) -> str:
+        """Text: the floor, then the solvers of every budget, best log-density gap first.
+
+        A star marks an error that exact draws of the same number show too.
+        """
+        head = [f"{'solver':<23} {'NFE':>5}"]
+        head += [f"{column.label:>16}" for column in self.columns.values()]
+        lines = [self.course.title(), "", "".join(head) + f"{'seconds':>10}"]
+        floor = "".join(f"{_floor(column):>16}" for column in self.columns.values())
+        lines.append(f"{'exact draws':<23} {'-':>5}{floor}")
+        for budget in sorted({record.budget for record in self.results.records}):
+            lines.append(f"-- budget {budget}")
+            group = [record for record in self.results.records if record.budget == budget]
+            for record in sorted(group, key=_rank):
+                cells = [self._cell(name, record) for name in self.columns]
+                lines.append(
+                    f"{record.solver:<23} {record.nfe:>5.0f}{''.join(cells)}{record.seconds:>10.2f}"
+                )
+        starred = "* no larger than exact draws of the same number show (three standard deviations)"
+        lines += ["", starred, *(f"not run: {note}" for note in self.results.skipped)]
+        return "\n".join(lines)
+
+    def _cell(self, name: str, record: Any) -> str:
+        value = record.values.get(name, math.nan)
+        if math.isnan(value):
+            return f"{'-':>16}"
+        star = "*" if self.columns[name].chance(value) else " "
+        return f"{value:>15.4g}{star}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and strings, ready for JSON."""
+        floors = {
+            name: {"label": c.label, "floor": c.floor, "spread": c.spread}
+            for name, c in self.columns.items()
+        }
+        course = self.course
+        setting = {"target": course.name, "sde": repr(course.sde), "n": course.n, "rng": course.rng}
+        return {**setting, "grid": course.grid, "floors": floors, **self.results.to_dict()}
+
+
+def _floor(column: Measure) -> str:
+    if column.floor == 0:
+        return f"+-{column.spread:.2g} "
+    return f"{column.floor:.4g} "
+
+
+def _rank(record: Any) -> float:
+    gap = abs(record.values.get("log_density_gap", math.nan))
+    return math.inf if math.isnan(gap) else gap
+
+
+def run(
+    course: Course,
+    names: Sequence[str],
+    budgets: Sequence[int],
+    *,
+    workers: int = 1,
+    progress: bool = False,
+) -> Race:
+    """Race the solvers ``names`` of `SOLVERS` within every budget.
+
+    Parameters
+    ----------
+    course : Course
+        What to race on.
+    names : sequence of str
+        Keys of `SOLVERS`.
+    budgets : sequence of int
+        Evaluations of the score a sample.
+    workers : int
+        Tasks at a time (joblib); the results are the same for any number.
+    progress : bool
+        Show a progress bar.
+    """
+    flows = [name for name in names if SOLVERS[name].kind == "flow"]
+    columns = measures(course.law, course.n, _to_flow(course) if flows else None)
+    runners = {name: (course.process(name), SOLVERS[name].make(course.sde)) for name in names}
+    results = measure.work_precision(
+        None,
+        runners,
+        budgets,
+        n=course.n,
+        metrics={name: column.value for name, column in columns.items()},
+        times=partial(GRIDS[course.grid], course.sde),
+        rng=course.rng,
+        workers=workers,
+        progress=progress,
+    )
+    # Samplers with noise have no flow to be compared with.
+    records = tuple(
+        record
+        if record.solver in flows
+        else replace(record, values={k: v for k, v in record.values.items() if k != "flow_rms"})
+        for record in results.records
+    )
+    return Race(course, columns, replace(results, records=records))
+
+
+@dataclass(frozen=True, eq=False)
+class _ToFlow:
+    """Root mean square distance of the first samples to the exact flow of their starts."""
+
+    ends: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> float:
+        if len(x) < len(self.ends):  # a sample was lost: rows no longer match
+            return math.nan
+        gaps = x[: len(self.ends)] - self.ends
+        return float(np.sqrt(np.mean(np.sum(gaps * gaps, axis=1))))
+
+
+def _to_flow(course: Course) -> _ToFlow:
+    starts = course.starts(min(FLOW_ROWS, course.n))
+    sde = course.sde
+    return _ToFlow(exact.flow(sde, course.target, starts, sde.T, sde.t_end, rtol=FLOW_RTOL))
+
+
+def estimate(course: Course, names: Sequence[str], budgets: Sequence[int], workers: int) -> float:
+    """Seconds that a race will take, from the time of one evaluation of the score."""
+    score, x = course.target.score(course.sde), course.starts(course.n)
+    score(x, course.sde.T)
+    start = time.perf_counter()
+    score(x, 0.5 * course.sde.T)
+    once = time.perf_counter() - start
+    work = once * sum(budgets) + len(budgets) * (12 * once + 0.02)  # runs and their measures
+    return 5 + len(names) * work / min(workers, os.cpu_count() or 1)
+
+
+# -- pictures
+# ----------------------------------------------------------------------------------------
+
+
+def draw(race: Race, folder: Path) -> Iterator[Path]:
+    """Write ``race.png`` and ``samples.png`` to ``folder`` and yield their paths."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from refsde import plot
+
+    shown = [name for name in ("log_density_gap", "dispersion", "flow_rms") if name in race.columns]
+    shown = [
+        name for name in shown if any(name in record.values for record in race.results.records)
+    ]
+    figure = Figure(figsize=(4.6 * len(shown) + 2.2, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = np.atleast_1d(figure.subplots(1, len(shown)))
+    for ax, name in zip(axes, shown, strict=True):
+        column = race.columns[name]
+        has = [record for record in race.results.records if name in record.values]
+        lines = {
+            solver: tuple(np.array([[r.nfe, r.values[name]] for r in has if r.solver == solver]).T)
+            for solver in dict.fromkeys(record.solver for record in has)
+        }
+        noise = None if name == "flow_rms" else abs(column.floor) + 2 * column.spread
+        plot.work_precision(lines, _AXES[name], floor=noise, ax=ax)
+        if ax.get_legend() is not None:
+            ax.get_legend().remove()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    figure.suptitle(race.course.title())
+    figure.savefig(folder / "race.png", dpi=130)
+    yield folder / "race.png"
+
+    yield _three(race, folder / "samples.png")
+
+
+def _three(race: Race, file: Path) -> Path:
+    """Draw samples of three solvers at a small budget, where one can still see the difference."""
+    course, records = race.course, race.results.records
+    budget = min({record.budget for record in records}, key=lambda budget: abs(budget - 20))
+    ran = {record.solver: record for record in records if record.budget == budget}
+    rows = {}
+    for name in [name for name in ("em", "ddim", "heun") if name in ran] or list(ran)[:3]:
+        gap = ran[name].values["log_density_gap"]
+        rows[f"{name}, {ran[name].nfe:.0f} NFE: {gap:+.1f} nats"] = course.sample(
+            name, budget, SHOWN
+        ).x
+    return portrait(course, rows, file)
+
+
+def portrait(course: Course, rows: Mapping[str, np.ndarray], file: Path) -> Path:
+    """Write a picture of samples, a panel for each name, beside the data (or exact draws of the law)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from refsde import plot
+
+    side = math.isqrt(course.target.dim)
+    pictures = side * side == course.target.dim and side >= 4
+    known = course.data is not None
+    first = {"data" if known else "exact draws": _some(course, SHOWN)}
+    panels = {**first, **{name: x[:SHOWN] for name, x in rows.items()}}
+    wide = 3.0 if pictures else 3.4
+    figure = Figure(figsize=(wide * len(panels), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (name, x) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
+    ):
+        if pictures:
+            plot.images(x[:SHOWN_PICTURES], ax=ax)
+        elif course.target.dim == 2:
+            plot.density_2d(course.law, samples=x, ax=ax)
+        else:
+            ax.plot(x[:, 0], x[:, min(1, course.target.dim - 1)], ".", ms=3)
+            ax.set(xlabel="first coordinate", ylabel="second coordinate")
+        ax.set_title(name, fontsize="medium")
+    figure.suptitle(f"{course.name} under {type(course.sde).__name__}")
+    figure.savefig(file, dpi=130)
+    return file
+
+
+def _some(course: Course, n: int) -> np.ndarray:
+    """Some of the real data, or exact draws where there are none."""
+    if course.data is None:
+        return np.asarray(course.law.sample(n, rng=course.rng + 7))
+    rows = np.random.default_rng(course.rng).choice(
+        len(course.data), min(n, len(course.data)), replace=False
+    )
+    return np.asarray(course.data[rows])

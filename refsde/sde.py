@@ -59,12 +59,25 @@ def check_time(name: str, t: Time, sde: LinearSDE | Any) -> None:
         )
 
 
-def _positive(owner: str, **values: float) -> None:
+def _positive_number(owner: str, name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"`{name}` of {owner} must be a number, got {value!r}: pass a float")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(
+            f"`{name}` of {owner} must be positive and finite, got {value!r}: leave the default"
+        )
+    return float(value)
+
+
+def _positive(sde: LinearSDE, **values: float) -> None:
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"`{name}` of {owner} must be a number, got {value!r}: pass a float")
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"`{name}` of {owner} must be positive and finite, got {value!r}")
+        # A NumPy scalar would turn float32 samples into float64.
+        object.__setattr__(sde, name, _positive_number(type(sde).__name__, name, value))
+
+
+def _check_end(owner: str, t_end: float, T: float) -> None:
+    if not 0 <= t_end < T:
+        raise ValueError(f"`t_end` of {owner} must lie in [0, T) = [0, {T:g}), got {t_end!r}")
 
 
 class LinearSDE:
@@ -182,7 +195,7 @@ class _LinearBeta(LinearSDE):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        _positive(type(self).__name__, beta_min=self.beta_min, beta_max=self.beta_max)
+        _positive(self, beta_min=self.beta_min, beta_max=self.beta_max)
         if self.beta_max < self.beta_min:
             raise ValueError(
                 f"`beta_max` must be at least `beta_min` = {self.beta_min}, got {self.beta_max}: "
@@ -348,7 +361,7 @@ class VE(LinearSDE):
     )
 
     def __post_init__(self) -> None:
-        _positive("VE", sigma_min=self.sigma_min, sigma_max=self.sigma_max)
+        _positive(self, sigma_min=self.sigma_min, sigma_max=self.sigma_max)
         if self.sigma_max <= self.sigma_min:
             raise ValueError(
                 f"`sigma_max` must exceed `sigma_min` = {self.sigma_min}, got {self.sigma_max}: "
@@ -356,6 +369,7 @@ class VE(LinearSDE):
             )
         if self.convention not in ("code", "exact"):
             raise ValueError(f"`convention` must be 'code' or 'exact', got {self.convention!r}")
+        _check_end("VE", self.t_end, self.T)
 
     @property
     def prior_std(self) -> float:
@@ -427,7 +441,7 @@ class EDM(LinearSDE):
     latex: ClassVar[str] = r"dx = \sqrt{2t}\,dw,\quad \sigma(t) = t"
 
     def __post_init__(self) -> None:
-        _positive("EDM", sigma_min=self.sigma_min, sigma_max=self.sigma_max)
+        _positive(self, sigma_min=self.sigma_min, sigma_max=self.sigma_max)
         if self.sigma_max <= self.sigma_min:
             raise ValueError(
                 f"`sigma_max` must exceed `sigma_min` = {self.sigma_min}, got {self.sigma_max}: "
@@ -504,9 +518,10 @@ class Cosine(LinearSDE):
     )
 
     def __post_init__(self) -> None:
-        _positive("Cosine", c=self.c, T=self.T)
+        _positive(self, c=self.c, T=self.T)
         if self.T >= 1:
             raise ValueError(f"`T` of Cosine must be below 1 (alpha vanishes at 1), got {self.T}")
+        _check_end("Cosine", self.t_end, self.T)
 
     @property
     def _speed(self) -> float:
@@ -582,7 +597,12 @@ class Tabulated(LinearSDE):
                 "give exactly one of `betas` and `sigmas`: a table is DDPM's or SMLD's"
             )
         name = "betas" if self.betas is not None else "sigmas"
-        table = np.array(getattr(self, name), dtype=float)
+        try:
+            table = np.array(getattr(self, name), dtype=float)
+        except (TypeError, ValueError) as problem:
+            raise TypeError(
+                f"`{name}` must be an array of numbers, got {getattr(self, name)!r}"
+            ) from problem
         if table.ndim != 1 or table.size == 0 or not np.all(np.isfinite(table)):
             raise ValueError(
                 f"`{name}` must be a non-empty finite 1-D array, got shape {table.shape}"
@@ -632,6 +652,8 @@ class Tabulated(LinearSDE):
         """
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise ValueError(f"`n` must be a positive int, got {n!r}")
+        beta_min = _positive_number("from_betas", "beta_min", beta_min)
+        beta_max = _positive_number("from_betas", "beta_max", beta_max)
         if schedule == "linear":
             betas = np.linspace(beta_min / n, beta_max / n, n)
         elif schedule == "scaled_linear":
@@ -688,6 +710,11 @@ class Tabulated(LinearSDE):
     def t_of_lam(self, lam: Time) -> Any:
         rho2 = exp(-2 * lam)
         return interp(log1p(rho2) if self.sigmas is None else rho2, self._level, self._t)
+
+    def _repr_latex_(self) -> str:
+        if self.sigmas is None:
+            return super()._repr_latex_()
+        return r"$x_i = x_{i-1} + \sqrt{\sigma_i^2-\sigma_{i-1}^2}\,z,\quad t_i = (i+1)/N$"
 
     def __repr__(self) -> str:
         name = "betas" if self.sigmas is None else "sigmas"

@@ -92,7 +92,8 @@ class Solution:
             If the file is not one of ours.
         """
         try:
-            with np.load(file, allow_pickle=False) as data:
+            # Opened here, since NumPy leaves a damaged file open.
+            with open(file, "rb") as handle, np.load(handle, allow_pickle=False) as data:
                 held = {name: data[name] for name in data.files}
         except OSError:
             raise  # no such file, no permission: Python's own message says it best

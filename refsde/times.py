@@ -58,7 +58,9 @@ class Grid:
                 f"`ts` must hold at least two times, got shape {times.shape}: give both ends"
             )
         if not np.all(np.isfinite(times)) or np.any(times < 0):
-            raise ValueError(f"`ts` must be finite and non-negative (0 is data), got {times!r}")
+            raise ValueError(
+                f"`ts` must be finite and non-negative, got {times!r}: t = 0 is data, T is noise"
+            )
         steps = np.diff(times)
         if not (np.all(steps < 0) or np.all(steps > 0)):
             raise ValueError(
@@ -82,8 +84,7 @@ class Grid:
         section 4.
         """
         end = _end(sde, n, t_end)
-        if not (math.isfinite(kappa) and kappa > 0):
-            raise ValueError(f"`kappa` must be positive and finite, got {kappa!r}")
+        _positive("kappa", kappa)
         u = np.linspace(0.0, 1.0, n + 1)
         root = 1 / kappa
         return cls._pinned(sde, end, (sde.T**root + u * (end**root - sde.T**root)) ** kappa)
@@ -112,8 +113,7 @@ class Grid:
         Karras et al. (2022), eq. 5.
         """
         end = _end(sde, n, t_end)
-        if not (math.isfinite(p) and p > 0):
-            raise ValueError(f"`p` must be positive and finite, got {p!r}")
+        _positive("p", p)
         first, last = math.exp(-_lam(sde, sde.T) / p), math.exp(-_lam(sde, end) / p)
         return cls._levels(sde, end, -p * np.log(np.linspace(first, last, n + 1)))
 
@@ -165,17 +165,28 @@ class Grid:
 
 def _end(sde: SDE, n: int, t_end: float | None) -> float:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"`n` must be a positive int, the number of steps, got {n!r}")
-    end = sde.t_end if t_end is None else float(t_end)
+        raise ValueError(f"`n` must be a positive int, the number of steps, got {n!r}: pass n=50")
+    if not hasattr(sde, "t_end") or isinstance(sde, type):
+        raise TypeError(f"`sde` must be an SDE such as refsde.VP(), got {sde!r}: the grid runs on its clock")
+    try:
+        end = float(sde.t_end if t_end is None else t_end)
+    except (TypeError, ValueError) as problem:
+        raise TypeError(f"`t_end` must be a time, got {t_end!r}: t = 0 is data") from problem
     if not 0 <= end < sde.T:
         raise ValueError(f"`t_end` must lie in [0, T) = [0, {sde.T:g}), got {end!r}: t = 0 is data")
     return end
+
+
+def _positive(name: str, value: float) -> None:
+    if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+        raise ValueError(f"`{name}` must be positive and finite, got {value!r}: leave the default")
 
 
 def _lam(sde: SDE, t: float) -> float:
     lam = float(sde.lam(t))
     if not math.isfinite(lam):
         raise ValueError(
-            f"lam is {lam} at t = {t:g}: a grid in lam or rho needs t_end > 0 and alpha(T) > 0"
+            f"`t_end` must be where lam is finite, got lam = {lam} at t = {t:g}: a grid in lam or rho "
+            "needs t_end > 0 and alpha(T) > 0"
         )
     return lam

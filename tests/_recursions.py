@@ -243,14 +243,13 @@ def ddim(p: Gauss, t: float, s: float, eta: float) -> Affine:
 
 
 def sde_dpm(p: Gauss, t: float, s: float, tau: float) -> Affine:
-    """SDE-DPM-Solver++ of first order in its data form (Lu et al. 2022b)."""
+    """SDE-DPM-Solver++ of first order in its data form (Lu et al. 2022b), with e^{-h} = rho_s / rho_t."""
     sch, x0 = p.schedule, p.x0(t)
-    h = math.log(sch.rho(t) / sch.rho(s))
-    decay, weight = sch.sigma(s) / sch.sigma(t) * math.exp(-(tau**2) * h), -math.expm1(-(1 + tau**2) * h)
-    noise = sch.sigma(s) * math.sqrt(-math.expm1(-2 * tau**2 * h))
-    return Affine(
-        decay * p.eye + sch.alpha(s) * weight * x0.A, sch.alpha(s) * weight * x0.b, (noise * p.eye,) * (tau > 0)
-    )
+    shrink = sch.rho(s) / sch.rho(t)
+    decay, weight = sch.sigma(s) / sch.sigma(t) * shrink ** (tau**2), 1 - shrink ** (1 + tau**2)
+    noise = sch.sigma(s) * math.sqrt(1 - shrink ** (2 * tau**2))
+    A, b = decay * p.eye + sch.alpha(s) * weight * x0.A, sch.alpha(s) * weight * x0.b
+    return Affine(A, b, (noise * p.eye,) * (noise > 0))
 
 
 def er_sde(p: Gauss, t: float, s: float, phi: Callable[[float], float]) -> Affine:
@@ -259,7 +258,7 @@ def er_sde(p: Gauss, t: float, s: float, phi: Callable[[float], float]) -> Affin
     r = phi(rho_s) / phi(rho_t)
     a_t, a_s = p.schedule.alpha(t), p.schedule.alpha(s)
     noise = a_s * math.sqrt(rho_s**2 - rho_t**2 * r**2)
-    return Affine(a_s * (r / a_t * p.eye + (1 - r) * x0.A), a_s * (1 - r) * x0.b, (noise * p.eye,))
+    return Affine(a_s * (r / a_t * p.eye + (1 - r) * x0.A), a_s * (1 - r) * x0.b, (noise * p.eye,) * (noise > 0))
 
 
 def annealed_langevin(p: Gauss, t: float, signal: float, snr: float) -> Affine:

@@ -134,17 +134,11 @@ def test_the_flow_of_unit_normals_under_vp_stands_still(solver: rs.Heun) -> None
 LEVELS = (64, 128, 256, 512, 1024)
 
 
-def weak_errors(kind: str, solver: object) -> list[float]:
-    """Relative variance errors on the uniform grids of LEVELS."""
+def weak_errors(kind: str, solver: object, levels: tuple[int, ...] = LEVELS) -> list[float]:
+    """Relative variance errors on uniform grids."""
     p = normal_data(0.7, 0.5)
-    grids = [rs.Grid.uniform(p.reverse.sde, n) for n in LEVELS]
+    grids = [rs.Grid.uniform(p.reverse.sde, n) for n in levels]
     return [relative_variance_error(p, getattr(p, kind), solver, grid) for grid in grids]
-
-
-def healthy(errors: list[float], order: int) -> bool:
-    """Slopes at 256..1024 steps within 0.02 of the order, and a limit of 64..512 steps below 1e-6."""
-    slope = slopes(errors[2:])
-    return max(abs(s - order) for s in slope) < 0.02 and abs(romberg(errors[:4], order)) < 1e-6
 
 
 WEAK = {
@@ -156,34 +150,34 @@ WEAK = {
 
 
 @pytest.mark.parametrize("name", WEAK)
-def test_order_and_limit(name: str) -> None:
+def test_weak_order_and_limit(name: str) -> None:
     kind, solver, order = WEAK[name]
-    assert healthy(weak_errors(kind, solver), order)
-
-
-def test_the_limit_of_euler_maruyama_is_the_printed_one() -> None:
-    assert f"{romberg(weak_errors('reverse', rs.EulerMaruyama())[:4], 1):.1e}" == "-2.0e-07"
+    errors = weak_errors(kind, solver)
+    np.testing.assert_allclose(slopes(errors[2:]), order, atol=0.02)
+    assert abs(romberg(errors[:4], order)) < 1e-6
+    if name == "EM":
+        assert f"{romberg(errors[:4], 1):.1e}" == "-2.0e-07"  # the known figure
 
 
 @pytest.mark.parametrize("name", WEAK)
-def test_mutants_fail_order_or_limit(name: str) -> None:
+def test_mutants_have_another_limit(name: str) -> None:
     kind, solver, order = WEAK[name]
     for mutant in (DETERMINISTIC_MUTANTS if kind == "flow" else MUTANTS).values():
-        assert not healthy(weak_errors(kind, mutant(solver)), order)
+        assert abs(romberg(weak_errors(kind, mutant(solver), LEVELS[:4]), order)) > 1e-4
 
 
-def test_a_thousandth_of_noise_passes_the_order_band_and_fails_the_limit() -> None:
-    errors = weak_errors("reverse", louder(rs.EulerMaruyama(), 1.0001))
-    assert max(abs(s - 1) for s in slopes(errors[1:3])) < 0.1  # the order alone would not do
-    assert abs(romberg(errors[:4], 1)) > 1e-4
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_mutants_have_another_order(mutant: str) -> None:
+    slope = slopes(weak_errors("reverse", MUTANTS[mutant](rs.EulerMaruyama()), LEVELS[3:]))
+    assert abs(slope[0] - 1) > 0.02
 
 
-def flow_errors(solver: object) -> list[float]:
+def flow_errors(solver: object, levels: tuple[int, ...]) -> list[float]:
     """Root mean square distance to the exact flow map, over the start p_1."""
     p = normal_data(0.7, 0.5)
     mean, V = p.gauss.moments(1.0)
     errors = []
-    for n in LEVELS[2:]:
+    for n in levels:
         grid = rs.Grid.uniform(p.flow.sde, n)
         A, b, _ = read_problem(p, p.flow, solver, grid)
         mean_end, V_end = p.gauss.moments(grid.ts[-1])
@@ -195,9 +189,9 @@ def flow_errors(solver: object) -> list[float]:
 
 @pytest.mark.parametrize(("solver", "order"), [(rs.EulerMaruyama(), 1), (rs.Heun(), 2)])
 def test_pathwise_order_on_the_flow(solver: rs.Heun, order: int) -> None:
-    np.testing.assert_allclose(slopes(flow_errors(solver)), order, atol=0.02)
+    np.testing.assert_allclose(slopes(flow_errors(solver, LEVELS[2:])), order, atol=0.02)
     for mutant in DETERMINISTIC_MUTANTS.values():
-        assert max(abs(s - order) for s in slopes(flow_errors(mutant(solver)))) > 0.1
+        assert abs(slopes(flow_errors(mutant(solver), LEVELS[2:4]))[0] - order) > 0.1
 
 
 # -- strong order: the distance to the exact solution along the same Brownian path -------------------
@@ -234,40 +228,49 @@ def strong_error(solver: object, n: int) -> float:
     return math.sqrt(total + start + bias**2)
 
 
+STRONG_MUTANTS = {"noise 2 % too large": partial(louder, scale=1.02), "half score": partial(scaled_score, scale=0.5)}
+
+
 @pytest.mark.parametrize("solver", [rs.EulerMaruyama(), rs.Heun()])
 def test_strong_order_one_without_monte_carlo(solver: rs.Heun) -> None:
     def orders(solver: object) -> list[float]:
         return slopes([strong_error(solver, n) for n in (128, 256, 512)])
 
     np.testing.assert_allclose(orders(solver), 1, atol=0.02)
-    for mutant in MUTANTS.values():
-        assert max(abs(s - 1) for s in orders(mutant(solver))) > 0.05
+    for mutant in STRONG_MUTANTS.values():
+        assert max(abs(s - 1) for s in orders(mutant(solver))) > 0.2
 
 
-def strong_errors_on_a_path(solver: object, path: rs.StoredPath, levels: tuple[int, ...]) -> list[float]:
-    """Root mean square distance to the exact solution along the stored path."""
+def squared_errors(solver: object, path: rs.StoredPath, n: int) -> np.ndarray:
+    """Squared distance (B,) to the exact solution along the stored path, start included."""
     p = normal_data(0.7, 0.5)
     sde, fine = p.reverse.sde, path.t[::-1]
     mean, V = p.gauss.moments(1.0)
     x = mean + math.sqrt(V[0, 0]) * np.random.default_rng(3).standard_normal((path.w.shape[1], 1))
-    # Exact solution: on a fine interval the weight Phi g varies by 1e-3 of itself, so its mean will do.
+    # Exact solution: on a fine interval the weight Phi g varies by 1e-3 of itself, so its middle will do.
     middle = (fine[:-1] + fine[1:]) / 2
     weight = propagator(p.gauss, middle, sde.t_end) * np.sqrt([p.gauss.schedule.g2(t) for t in middle])
-    dw = np.diff(path.w[::-1], axis=0)[:, :, 0]
     exact = p.gauss.moments(sde.t_end)[0] + propagator(p.gauss, np.array([1.0]), sde.t_end) * (x - mean)
-    exact = exact + (weight @ dw)[:, None]
-    runs = [rs.sample(p.reverse, solver, x=x, times=rs.Grid.uniform(sde, n), noise=path).x for n in levels]
-    return [float(np.sqrt(np.mean((run - exact) ** 2))) for run in runs]
+    exact = exact + np.tensordot(weight, np.diff(path.w[::-1], axis=0), 1)
+    run = rs.sample(p.reverse, solver, x=x, times=rs.Grid.uniform(sde, n), noise=path)
+    return np.asarray(np.sum((run.x - exact) ** 2, axis=1))
 
 
 def test_strong_order_one_along_one_stored_path() -> None:
-    sde, finest = rs.VP(), 2**13
-    path = rs.StoredPath.draw(rs.Grid.uniform(sde, finest).ts, (200, 1), rng=20)
-    levels = (128, 256, 512)  # the path is known four levels finer still
-    np.testing.assert_allclose(slopes(strong_errors_on_a_path(rs.EulerMaruyama(), path, levels)), 1, atol=0.05)
-    for mutant in MUTANTS.values():
-        orders = slopes(strong_errors_on_a_path(mutant(rs.EulerMaruyama()), path, levels))
-        assert max(abs(s - 1) for s in orders) > 0.1
+    # The path is known five levels finer than the finest grid.  Three z-scores: a false alarm in 2e-6 of
+    # fresh paths.
+    levels, finest = (64, 128, 256), 2**13
+    path = rs.StoredPath.draw(rs.Grid.uniform(rs.VP(), finest).ts, (400, 1), rng=20)
+
+    def z(solver: object, n: int) -> float:
+        gap = squared_errors(solver, path, n) - strong_error(rs.EulerMaruyama(), n) ** 2
+        return float(abs(gap.mean()) / (gap.std() / math.sqrt(len(gap))))
+
+    errors = [math.sqrt(squared_errors(rs.EulerMaruyama(), path, n).mean()) for n in levels]
+    np.testing.assert_allclose(slopes(errors), 1, atol=0.1)
+    assert max(z(rs.EulerMaruyama(), n) for n in levels) < Z
+    for mutant in STRONG_MUTANTS.values():
+        assert z(mutant(rs.EulerMaruyama()), 256) > Z
 
 
 # -- mixtures --------------------------------------------------------------------------------------
@@ -294,13 +297,13 @@ def rearrangement_errors(solver: object, sde: object, schedule: object, levels: 
 
 
 @pytest.mark.parametrize(("sde", "schedule"), [(rs.VP(), vp()), (rs.SubVP(), sub_vp())], ids=["VP", "SubVP"])
-@pytest.mark.parametrize(("solver", "levels", "order"), [(rs.EulerMaruyama(), (1280, 2560), 1), (rs.Heun(), (160, 320, 640), 2)])
+@pytest.mark.parametrize(("solver", "levels", "order"), [(rs.EulerMaruyama(), (640, 1280), 1), (rs.Heun(), (160, 320), 2)])
 def test_the_flow_rearranges_the_line(solver, levels, order, sde, schedule) -> None:  # type: ignore[no-untyped-def]
     errors = rearrangement_errors(solver, sde, schedule, levels)
     np.testing.assert_allclose(slopes(errors), order, atol=0.1)
     for mutant in DETERMINISTIC_MUTANTS.values():
-        wrong = rearrangement_errors(mutant(solver), sde, schedule, levels[-1:])
-        assert wrong[0] > (1.3 if order == 1 else 10) * errors[-1]
+        wrong = rearrangement_errors(mutant(solver), sde, schedule, levels[:1])
+        assert wrong[0] > (1.1 if order == 1 else 10) * errors[0]
 
 
 def test_euler_on_the_line_has_the_printed_errors() -> None:
@@ -314,7 +317,7 @@ def test_euler_on_the_line_has_the_printed_errors() -> None:
 @pytest.mark.parametrize("solver", [rs.EulerMaruyama(), rs.Heun()])
 def test_moments_on_a_mixture_in_the_plane(solver: rs.Heun, seed: int) -> None:
     # 8 z-scores a run, each beyond Z with probability 5.7e-7: a false alarm in 5e-6 of fresh seeds.  The
-    # bias at 400 steps is below a third of a standard error.
+    # bias at 400 steps is below one standard error.
     process = rs.ReverseSDE(rs.VP(), MIXTURE_2D.score(rs.VP()))
     grid = rs.Grid.power(rs.VP(), 400, 2.0)
     exact = MIXTURE_2D.at(rs.VP(), grid.ts[-1])
@@ -323,5 +326,5 @@ def test_moments_on_a_mixture_in_the_plane(solver: rs.Heun, seed: int) -> None:
         return float(moment_z(rs.sample(process, solver, 4000, times=grid, rng=seed).x, exact).max())
 
     assert worst(solver) < Z
-    assert worst(louder(solver, 1.1)) > Z
+    assert worst(louder(solver, 1.2)) > Z
     assert worst(scaled_score(solver, 0.5)) > Z

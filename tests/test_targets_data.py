@@ -1,4 +1,4 @@
-"""Digits and patches: what they are, that they are cached safely, and what happens without extras."""
+"""Digits and patches: what they are, safe caches, and what happens without the extras."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_patches_are_windows_of_the_photographs():
 
 
 def test_patches_come_from_every_place(seed):
-    # Where a 1 x 1 patch falls is uniform over 2 x 427 x 640 pixels: exact moments of the photographs.
+    # Where a 1 x 1 patch falls is uniform over 2 x 427 x 640 pixels, whose moments are known.
     grey = data._photographs()
     x = rs.targets.patches(1, 50_000, rng=seed)[:, 0]
     z = (x.mean() - grey.mean()) / (grey.std() / np.sqrt(len(x)))

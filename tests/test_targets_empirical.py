@@ -135,9 +135,6 @@ def test_same_answers_on_other_libraries(xp, dtype, rng):
         agree(np.asarray(score.jvp(X, there, U)), score.jvp(x, here, u), tolerance)
 
 
-# -- calculus
-
-
 @given(st.integers(1, 4), st.integers(1, 9), st.floats(0.01, 1.0), st.integers(0, 10**6))
 def test_derivatives_and_tweedie(d, N, t, seed):
     target = make(N, d, seed)
@@ -171,6 +168,15 @@ def test_divergence_keeps_its_digits_when_one_point_takes_all():
     np.testing.assert_allclose(target.score(sde).divergence(x, 1e-4), -2e8, rtol=1e-14)
     jvp = target.score(sde).jvp(x, 1e-4, np.ones((3, 2)))
     np.testing.assert_allclose(jvp, -1e8, rtol=1e-14)
+
+
+def test_divergence_keeps_its_digits_when_another_point_takes_a_billionth():
+    target = Empirical([[100.0, 0.0], [100.0, 6e-4], [-100.0, 3.0]])
+    x = np.array([[100.0, -2e-5], [100.0, 6.3e-4]])
+    score = target.score(rs.EDM(sigma_min=1e-5))
+    truth = [exact_row(target, row, 1.0, 1e-4)[2] for row in x]
+    # about the origin, the squares alone would cost eps |p|^2 / sigma^2: 1e-4
+    np.testing.assert_allclose(score.divergence(x, 1e-4), truth, rtol=2e-12)
 
 
 # -- laws
@@ -273,9 +279,6 @@ def test_a_short_sample_is_the_beginning_of_a_long_one():
     np.testing.assert_array_equal(target.sample(7, rng=np.random.default_rng(4)), long[:7])
 
 
-# -- bits
-
-
 @pytest.mark.parametrize("N", [3, 700])
 @pytest.mark.parametrize("d", [1, 2, 5, 64])
 @pytest.mark.parametrize("per_sample", [False, True])
@@ -317,6 +320,18 @@ def test_skipped_tiles_are_skipped_and_change_nothing(monkeypatch):
     )
     mixed = np.concatenate([x[:150], -x[150:]])  # now both tiles are needed, by different rows
     np.testing.assert_array_equal(target.score(SDE)(mixed, 0.1)[:150], found[:150])
+
+
+def test_a_tile_that_only_a_batch_mate_needs_adds_nothing(monkeypatch):
+    # Far tile's weight is e^-50 for the first rows: it would show in a coordinate that is zero.
+    monkeypatch.setattr(_tiles, "_TILE", 8)
+    side = np.tile([[0.0, 1.0], [0.0, -1.0]], (4, 1)) * np.arange(1, 9)[:, None] ** [[0.0, 1.0]]
+    points = np.concatenate([np.zeros((8, 2)) + [1.0, 0.0], side - [1.0, np.mean(side[:, 1])]])
+    score = Empirical(points).score(rs.EDM())
+    x = np.array([[1.1, 0.0]] * 3 + [[-1.0, 0.5]] * 3)
+    alone, together = score.denoise(x[:3], 0.2), score.denoise(x, 0.2)
+    np.testing.assert_array_equal(alone, together[:3])
+    np.testing.assert_array_equal(alone, np.tile([[1.0, 0.0]], (3, 1)))
 
 
 def test_inputs_are_not_changed(rng):

@@ -10,9 +10,12 @@ from refsde.measure.against import (
 )
 from refsde.measure.gaussians import frechet, gaussian_kl, gaussian_w2
 from refsde.measure.metrics import energy_distance, mmd, sliced_wasserstein, wasserstein_1d
+from refsde.measure.work_precision import Record, WorkPrecision, within_budget, work_precision
 
 __all__ = [
     "Floor",
+    "Record",
+    "WorkPrecision",
     "dispersion",
     "energy_distance",
     "frechet",
@@ -25,4 +28,6 @@ __all__ = [
     "noise_floor",
     "sliced_wasserstein",
     "wasserstein_1d",
+    "within_budget",
+    "work_precision",
 ]

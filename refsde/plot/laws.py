@@ -78,9 +78,10 @@ def density_1d(
     """
     law = _law(target, at, 1)
     low, high = _extent(extent, _box(law), 1)
+    draws = None if samples is None else points_of("samples", samples, 1)
     ax = some_axes(ax, (6.0, 3.5))
-    if samples is not None:
-        x = points_of("samples", samples, 1)[:, 0]
+    if draws is not None:
+        x = draws[:, 0]
         counts, edges = np.histogram(x, bins=bins, range=(low, high))
         heights = counts / (len(x) * np.diff(edges))
         ax.stairs(heights, edges, fill=True, color=SKY, alpha=0.5, label=f"{len(x)} samples")
@@ -147,6 +148,7 @@ def density_2d(
     x, y = centres(low_x, high_x, n), centres(low_y, high_y, n)
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     values = law.logpdf(points).reshape(n, n)
+    dots = None if samples is None else points_of("samples", samples, 2)
     ax = some_axes(ax, (5.0, 4.6))
     shown, floor = (values, values.max() - 14.0) if log else (np.exp(values), 0.0)
     picture = ax.imshow(
@@ -157,9 +159,8 @@ def density_2d(
         vmin=floor,
         interpolation="bilinear",
     )
-    if samples is not None:
-        dots = points_of("samples", samples, 2)
-        size = float(np.clip(2000 / len(dots), 1.0, 12.0))
+    if dots is not None:
+        size = float(np.clip(3000 / len(dots), 1.5, 12.0))
         ax.scatter(dots[:, 0], dots[:, 1], s=size, color=VERMILION, alpha=0.6, linewidths=0)
         inside = np.all((dots >= [low_x, low_y]) & (dots <= [high_x, high_y]), axis=1)
         note_outside(ax, ~inside)
@@ -218,11 +219,12 @@ def marginals(
     ends = [_box(_law(target, (sde, t), 1)) for t in (sde.t_end, sde.T)]
     both = (np.minimum(ends[0][0], ends[1][0]), np.maximum(ends[0][1], ends[1][1]))
     low, high = _extent(extent, both, 1)
-    t, x = np.linspace(sde.t_end, sde.T, n), np.linspace(low, high, n)
+    t, x = centres(sde.t_end, sde.T, n), centres(low, high, n)
     logs = np.stack([target.at(sde, float(now)).logpdf(x[:, None]) for now in t], axis=1)
     ax = some_axes(ax, (6.0, 3.5))
     shade = np.exp(logs - logs.max(axis=0))
-    ax.pcolormesh(t, x, shade, cmap="Blues", vmin=0.0, vmax=1.0, shading="gouraud", rasterized=True)
+    where: dict[str, Any] = {"extent": (sde.t_end, sde.T, low, high), "aspect": "auto"}
+    ax.imshow(shade, origin="lower", cmap="Blues", interpolation="bilinear", **where)
     ax.set(xlabel=TIME_LABEL, ylabel="x", xlim=(0.0, sde.T), ylim=(low, high))
     return ax
 

@@ -59,25 +59,27 @@ def paths(
     """
     path = getattr(solution, "path", solution)
     if path is None or not hasattr(path, "x") or not hasattr(path, "t"):
-        raise ValueError(f"`solution` holds no path, got {solution!r}: sample with keep='all'")
+        raise ValueError(
+            f"`solution` ({type(solution).__name__}) holds no path: sample with keep='all'"
+        )
     t, x = np.asarray(path.t, dtype=float), to_numpy(path.x)
     x = x.reshape(*x.shape[:2], -1)[:, : count_of("n", n)]  # (m, n, d)
     t = np.broadcast_to(t[:, None] if t.ndim == 1 else t[:, :n], x.shape[:2])
     d = x.shape[2]
     dims = ((0, 1) if d > 1 else 0) if dims is None else dims
     chosen = dims if isinstance(dims, tuple) else (dims,)
-    if len(chosen) > 2 or not all(isinstance(i, int | np.integer) and 0 <= i < d for i in chosen):
+    good = all(isinstance(i, int | np.integer) and 0 <= i < d for i in chosen)
+    if not (good and len(chosen) in (1, 2)):
         raise ValueError(f"`dims` must be a coordinate, or two, below {d}, got {dims!r}")
     names = [f"x[{i}]" if d > 1 else "x" for i in chosen]
     across, up = (t, x[:, :, chosen[0]]) if len(chosen) == 1 else (x[:, :, i] for i in chosen)
     plane = len(chosen) == 2
+    bold = min(count_of("highlight", highlight, least=0), x.shape[1])
     ax = some_axes(ax, (5.0, 4.6) if plane else (6.0, 3.5))
-    bold = min(highlight, x.shape[1])
-    for i in range(x.shape[1] - 1, -1, -1):  # the strong ones last, on top
-        strong = i < bold
-        colour, width = (COLOURS[1 + i % 6], 1.4) if strong else ("0.35", 0.7)
-        faint = 0.25 if plane else 0.45  # in the plane lines cross more
-        ax.plot(across[:, i], up[:, i], color=colour, lw=width, alpha=1.0 if strong else faint)
+    faint = 0.25 if plane else 0.45  # in the plane lines cross more
+    ax.plot(across[:, bold:], up[:, bold:], color="0.35", lw=0.7, alpha=faint)
+    for i in range(bold):
+        ax.plot(across[:, i], up[:, i], color=COLOURS[1 + i % 6], lw=1.4)
     if plane:
         _mark_ends(ax, t, across, up)
         ax.set(xlabel=names[0], ylabel=names[1], aspect="equal")
@@ -97,8 +99,8 @@ def work_precision(
     """Draw error against work on log scales, one line a solver.
 
     Work is NFE, evaluations of the score for each sample.  A signed metric is drawn by its
-    magnitude, which the axis then says; values that are zero or not finite are left out and counted
-    in the legend.
+    magnitude, which the axis then says, with hollow marks where it is negative; values that are
+    zero or not finite are left out and counted in the legend.
 
     Parameters
     ----------
@@ -137,6 +139,7 @@ def work_precision(
         raise ValueError(
             f"`results` holds no finite non-zero {metric!r}: nothing fits on a log scale"
         )
+    top = None if floor is None else _top_of(floor)
     ax = some_axes(ax, (6.0, 4.2))
     for i, (solver, (nfe, values)) in enumerate(lines.items()):
         good = np.isfinite(values) & (values != 0)
@@ -144,11 +147,16 @@ def work_precision(
         style: dict[str, Any] = {"color": COLOURS[i % 7], "marker": MARKERS[i % 8], "ms": 6}
         name = label(solver) + lost
         ax.plot(nfe[good], np.abs(values[good]), lw=1.6, mec="white", mew=0.6, label=name, **style)
+        below = good & (values < 0)
+        if below.any():
+            ax.plot(nfe[below], -values[below], ls="", mfc="white", label="_negative", **style)
     ax.set(xscale="log", yscale="log", xlabel="NFE  (score evaluations a sample)")
-    ax.set_ylabel(f"|{metric}|  (signed; its magnitude)" if signed else metric)
+    ax.set_ylabel(f"|{metric}|  (magnitude; hollow: negative)" if signed else metric)
     _plain_ticks(ax, np.unique(np.concatenate([nfe for nfe, _ in lines.values()])))
-    if floor is not None:
-        _draw_floor(ax, floor)
+    if top is not None:
+        low = min(ax.get_ylim()[0], top / 2)
+        ax.axhspan(low, top, color="0.85", zorder=0, label="noise floor: exact draws, same size")
+        ax.set_ylim(bottom=low)
     ax.grid(True, which="major", color="0.88", lw=0.8)
     ax.set_axisbelow(True)
     ax.legend(fontsize="small")
@@ -265,14 +273,13 @@ def _plain_ticks(ax: Axes, nfes: np.ndarray) -> None:
         ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_floor(ax: Axes, floor: Any) -> None:
+def _top_of(floor: Any) -> float:
+    """Upper end of the noise: its mean plus two standard deviations, or the number given."""
     mean, spread = getattr(floor, "mean", floor), getattr(floor, "std", 0.0)
     top = abs(float(mean)) + 2 * float(spread)
     if not (math.isfinite(top) and top > 0):
         raise ValueError(f"`floor` must be positive and finite, got {floor!r}")
-    low = min(ax.get_ylim()[0], top / 2)
-    ax.axhspan(low, top, color="0.85", zorder=0, label="noise floor: exact draws, same size")
-    ax.set_ylim(bottom=low)
+    return top
 
 
 def _tiles(x: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:

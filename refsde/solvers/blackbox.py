@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.integrate import solve_ivp
 
 from refsde._array import like, to_numpy
-from refsde._types import Kind, Noise, Process, State, Time
+from refsde._types import Array, Kind, Noise, Process, State, Time
+from refsde.noise import Gaussian
+from refsde.process import counted
 
 __all__ = ["BlackBox"]
 
@@ -82,6 +84,43 @@ class BlackBox:
         """How many samples may share a block: one if each is its own ODE, else any number."""
         return None if self.coupled else 1
 
+    def within(self, process: Process, x: Array, nfe: int) -> BlackBox | None:
+        """Return the tightest of these solvers that needs at most ``nfe`` evaluations from ``x`` at T.
+
+        Tolerances, rtol = atol, are tried on a ladder of four rungs a decade, 1 down to 1e-12.
+
+        Parameters
+        ----------
+        process : ProbabilityFlow
+            The flow.
+        x : array (B, *D)
+            Samples at T to try on.
+        nfe : int
+            Budget of evaluations for each sample.
+
+        Returns
+        -------
+        BlackBox or None
+            None if even a tolerance of 1 needs more.
+        """
+
+        def rung(k: int) -> BlackBox:
+            return replace(self, rtol=10 ** (-k / 4), atol=10 ** (-k / 4))
+
+        def cost(k: int) -> int:
+            counting, calls = counted(process)
+            rung(k)(counting, State(process.sde.T, x), process.sde.t_end, Gaussian(0))
+            return calls()
+
+        fits, fails = -1, 49  # bisection between a rung that fits and one that does not
+        while fails - fits > 1:
+            middle = (fits + fails) // 2
+            if cost(middle) <= nfe:
+                fits = middle
+            else:
+                fails = middle
+        return rung(fits) if fits >= 0 else None
+
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Integrate from ``state.t`` to ``s``."""
         x = state.x
@@ -90,24 +129,21 @@ class BlackBox:
                 f"`coupled` = False takes one sample at a time, got a batch of {x.shape[0]}: "
                 "call refsde.sample, which deals them out"
             )
+        lost = np.zeros(x.shape[0], bool)
 
         def slope(t: float, flat: np.ndarray) -> np.ndarray:
             drift = to_numpy(process.drift(like(flat.reshape(x.shape), x), float(t)))
-            if not np.all(np.isfinite(drift)):
-                raise _NotFinite  # SciPy would halve its step for ever, or factorise NaN
-            return drift.reshape(-1).astype(float)
+            rows = drift.reshape(len(lost), -1).astype(float)
+            # A sample without a finite score stands still from here on: NaN would stop its mates, or
+            # SciPy's choice of a step for ever.
+            np.logical_or(lost, ~np.isfinite(rows).all(axis=1), out=lost)
+            rows[lost] = 0.0
+            return rows.reshape(-1)
 
         start = to_numpy(x).reshape(-1).astype(float)
-        span, accuracy = (state.t, s), {"rtol": self.rtol, "atol": self.atol}
-        try:
-            run = solve_ivp(slope, span, start, method=self.method, t_eval=[s], **accuracy)
-            end = run.y[:, -1] if run.success else None
-        except _NotFinite:
-            end = None
-        # Without a value at s, for want of a finite slope or step, the loop ends these samples as failed.
-        values = np.full_like(start, np.nan) if end is None else end
-        return State(s, like(values.reshape(x.shape), x))
-
-
-class _NotFinite(Exception):
-    """The slope is NaN or infinite."""
+        run = solve_ivp(slope, (state.t, s), start, method=self.method, rtol=self.rtol, atol=self.atol, t_eval=[s])
+        # A step size that underflows leaves no value at s: the loop then ends these samples as failed.
+        end = run.y[:, -1] if run.success else np.full_like(start, np.nan)
+        end = end.reshape(x.shape)
+        end[lost] = np.nan
+        return State(s, like(end, x))

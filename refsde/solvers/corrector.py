@@ -19,13 +19,16 @@ from refsde._types import SDE, Array, Kind, Noise, Process, Solver, State, Time
 __all__ = ["AnnealedLangevin", "Langevin", "PredictorCorrector"]
 
 
-def _check(owner: str, snr: float, steps: int) -> None:
+def _check(corrector: object, snr: float, steps: int) -> None:
+    owner = type(corrector).__name__
     if (
         isinstance(snr, bool)
         or not isinstance(snr, int | float)
         or not (math.isfinite(snr) and snr > 0)
     ):
-        raise ValueError(f"`snr` of {owner} must be positive and finite, got {snr!r}")
+        raise ValueError(f"`snr` of {owner} must be positive and finite, got {snr!r}: try 0.16")
+    # A NumPy scalar would turn float32 samples into float64.
+    object.__setattr__(corrector, "snr", float(snr))
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(
             f"`steps` of {owner} must be a positive int, got {steps!r}: use corrector=None for no correction"
@@ -68,6 +71,13 @@ class Langevin:
     ValueError
         If ``snr`` or ``steps`` is not positive, or ``norm`` unknown.
 
+    Notes
+    -----
+    With norms of each sample the step depends on where the sample is, and Langevin dynamics with such a
+    step settles, however small ``snr`` is, not at p_t but at a law proportional to p_t |score|^2: on a
+    Gaussian in d dimensions the variance is (1 + 2/d) too large, and in a few dimensions samples are
+    thrown far from points where the score vanishes.  There, use ``norm="batch"`` or `AnnealedLangevin`.
+
     References
     ----------
     Song et al. (2020), algorithms 4 and 5.
@@ -85,7 +95,7 @@ class Langevin:
     accepts: ClassVar[frozenset[Kind]] = frozenset({"flow", "reverse"})
 
     def __post_init__(self) -> None:
-        _check("Langevin", self.snr, self.steps)
+        _check(self, self.snr, self.steps)
         if self.norm not in ("sample", "batch"):
             raise ValueError(f"`norm` must be 'sample' or 'batch', got {self.norm!r}")
 
@@ -138,7 +148,7 @@ class AnnealedLangevin:
     accepts: ClassVar[frozenset[Kind]] = frozenset({"flow", "reverse"})
 
     def __post_init__(self) -> None:
-        _check("AnnealedLangevin", self.snr, self.steps)
+        _check(self, self.snr, self.steps)
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Correct at ``state.t``; ``s`` is where the predictor goes next (or came from)."""
@@ -192,13 +202,12 @@ class PredictorCorrector:
 
     def __post_init__(self) -> None:
         if self.predictor is None and self.corrector is None:
-            raise ValueError(
-                "give a `predictor`, a `corrector` or both: with neither, nothing moves"
-            )
+            raise ValueError("`predictor` and `corrector` are both None: give one, or nothing moves")
         for name, part in (("predictor", self.predictor), ("corrector", self.corrector)):
-            if part is not None and not callable(part):
+            if part is not None and (not callable(part) or isinstance(part, type)):
                 raise TypeError(
-                    f"`{name}` must be a solver, called as (process, state, s, noise), got {part!r}"
+                    f"`{name}` must be a solver, called as (process, state, s, noise), or None, "
+                    f"got {part!r}: pass an instance such as refsde.ReverseDiffusion()"
                 )
         if self.order not in ("code", "paper"):
             raise ValueError(f"`order` must be 'code' or 'paper', got {self.order!r}")
@@ -213,6 +222,11 @@ class PredictorCorrector:
     def couples_batch(self) -> bool:
         """Whether samples of a block influence each other."""
         return any(couples(part) for part in (self.predictor, self.corrector))
+
+    @property
+    def block_rows(self) -> int | None:
+        """How many samples may share a block: as many as the predictor takes."""
+        return getattr(self.predictor, "block_rows", None)
 
     def bind(self, process: Process, ts: tuple[float, ...] | None) -> PredictorCorrector:
         """Give both parts the grid, where they want it."""

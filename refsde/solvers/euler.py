@@ -53,8 +53,9 @@ class Heun:
     .. math:: x' &= x_t + a(x_t, t)(s - t) + g(t)\,\Delta w \\
               x_s &= x_t + \tfrac12[a(x_t, t) + a(x', s)](s - t) + \tfrac12[g(t) + g(s)]\,\Delta w
 
-    with a the drift.  Order 2 on the flow; weak and strong order 1 with (additive) noise.  Two
-    evaluations a step, the second at ``s``: the grid must end where the score is finite.
+    with a the drift.  Order 2 on the flow; with noise weak order 2 (since the noise is additive) and
+    strong order 1.  Two evaluations a step, the second at ``s``: the grid must end where the score is
+    finite.
 
     References
     ----------

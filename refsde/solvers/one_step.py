@@ -16,11 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from refsde._array import exp, maximum, per_sample, sqrt
+from refsde._array import maximum, namespace, per_sample, sqrt
 from refsde._types import SDE, Array, Kind, Noise, Process, State, Time
 
 __all__ = ["DDIM", "Ancestral", "OneStep", "ReverseDiffusion"]
 
+_ROUNDING = 1e-12
 Fraction = Callable[[SDE, Time, Time], Any]  # nu^2 of the step from t to s
 
 
@@ -98,28 +99,35 @@ class OneStep:
     def sde_dpm(cls, tau: float = 1.0) -> OneStep:
         """First-order SDE-DPM-Solver++ (and stochastic DDIM in gDDIM, SA-Solver): 1 - e^(-2 tau^2 h)."""
         if not (math.isfinite(tau) and tau >= 0):
-            raise ValueError(f"`tau` must be finite and non-negative, got {tau!r}")
-        return cls(lambda sde, t, s: 1 - exp(-2 * tau**2 * (sde.lam(s) - sde.lam(t))))
+            raise ValueError(f"`tau` must be finite and non-negative, got {tau!r}: 1 is DDPM's noise")
+        # e^(-h) = rho_s / rho_t, so that s = 0 needs no infinite h
+        return cls(lambda sde, t, s: 1 - (sde.rho(s) / sde.rho(t)) ** (2 * tau**2))
 
     @classmethod
     def er_sde(cls, phi: Callable[[Any], Any]) -> OneStep:
         """First-order ER-SDE with the noise function ``phi(rho)``: rho is the flow, rho^2 the reverse SDE."""
         if not callable(phi):
-            raise TypeError(f"`phi` must be a function of rho, got {phi!r}")
+            raise TypeError(f"`phi` must be a function of rho, got {phi!r}: try lambda rho: rho**2")
 
         def fraction(sde: SDE, t: Time, s: Time) -> Any:
-            kept = phi(sde.rho(s)) * sde.rho(t) / (phi(sde.rho(t)) * sde.rho(s))
+            rho_t, rho_s = sde.rho(t), sde.rho(s)
+            if _zero(rho_s):
+                return 1.0  # the step onto the data adds no noise, whatever its share
+            kept = phi(rho_s) * rho_t / (phi(rho_t) * rho_s)
             return 1 - kept * kept
 
         return cls(fraction)
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""
-        nu2 = (
-            self.fraction(process.sde, state.t, s)
-            if callable(self.fraction)
-            else float(self.fraction)
-        )
+        nu2 = self.fraction(process.sde, state.t, s) if callable(self.fraction) else self.fraction
+        if not per_sample(nu2):
+            if not -_ROUNDING <= nu2 <= 1 + _ROUNDING:
+                raise ValueError(
+                    f"`fraction` must return a share in [0, 1], got {nu2!r} from t = {state.t:g} to "
+                    f"s = {s:g}: look at its behaviour there"
+                )
+            nu2 = min(max(float(nu2), 0.0), 1.0)
         return State(s, one_step(process, state.x, state.t, s, nu2, noise))
 
 
@@ -166,7 +174,7 @@ class DDIM:
 
     def __post_init__(self) -> None:
         if isinstance(self.eta, bool) or not isinstance(self.eta, int | float):
-            raise TypeError(f"`eta` must be a number, got {self.eta!r}")
+            raise TypeError(f"`eta` must be a number, got {self.eta!r}: 0 is deterministic, 1 is DDPM")
         if not (math.isfinite(self.eta) and self.eta >= 0):
             raise ValueError(
                 f"`eta` must be finite and non-negative, got {self.eta!r}: 0 is deterministic"
@@ -303,4 +311,4 @@ def transition(sde: SDE, t: Time, s: Time) -> tuple[Any, Any]:
 def _exploding(sde: SDE, t: Time) -> bool:
     """Whether the chain keeps its signal (alpha = 1), as VE and SMLD do."""
     f = sde.f(t)
-    return bool((f == 0).all()) if per_sample(f) else f == 0
+    return bool(namespace(f).all(f == 0)) if per_sample(f) else f == 0

@@ -188,9 +188,7 @@ def evaluate_points(
     width = _width(max(rows_of_tile, tiles.dim + 3), x.itemsize)
     for rows, columns in _blocks(x, width):
         kept = rows.stop - rows.start
-        if (
-            kept < width
-        ):  # by the last sample, not by zeros, which may need tiles that no sample needs
+        if kept < width:  # pad by the last sample: zeros may need tiles that no sample needs
             columns[:, kept:] = columns[:, kept - 1 : kept]
         a_, s_ = (one(q) if isinstance(q, float) else _pad(q, rows, width) for q in (a, s))
         block = _Block.of(tiles, columns, a_, s_)

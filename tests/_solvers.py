@@ -1,0 +1,132 @@
+"""Every solver of the package: the table over which the shared tests run.
+
+A new solver gets a line here.  `test_the_table_holds_every_solver` (in test_determinism.py) fails
+until it has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import refsde as rs
+
+VP = rs.VP()
+RING = rs.GaussianMixture.ring(8)
+GAUSSIAN = rs.GaussianMixture([1.0], [[0.7, -0.4]], [0.25])
+CORRECTOR = rs.Langevin(0.1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A solver, where it runs, and what a step costs.
+
+    Attributes
+    ----------
+    name : str
+        Name of the test case.
+    solver : Solver
+        The solver.
+    kinds : tuple of str
+        Processes that it accepts.
+    cost : int or None
+        Evaluations of the score a step (none on the forward SDE); None where it chooses itself.
+    coupled : bool
+        Whether samples of a block influence each other, as documented.
+    """
+
+    name: str
+    solver: Any
+    kinds: tuple[str, ...]
+    cost: int | None
+    coupled: bool = False
+
+
+def _pc(predictor: Any, corrector: Any, order: str = "code") -> Any:
+    return rs.PredictorCorrector(predictor, corrector, order)  # type: ignore[arg-type]
+
+
+BOTH = ("reverse", "flow")
+SOLVERS = [
+    Case("em", rs.EulerMaruyama(), ("reverse", "flow", "forward"), 1),
+    Case("heun", rs.Heun(), ("reverse", "flow", "forward"), 2),
+    Case("reverse-diffusion", rs.ReverseDiffusion(), BOTH, 1),
+    Case("ancestral", rs.Ancestral(), ("reverse",), 1),
+    Case("ancestral-posterior", rs.Ancestral("posterior"), ("reverse",), 1),
+    Case("ancestral-large", rs.Ancestral("large"), ("reverse",), 1),
+    Case("ddim", rs.DDIM(), BOTH, 1),
+    Case("ddim-1", rs.DDIM(1.0), ("reverse",), 1),
+    Case("ddim-1.5", rs.DDIM(1.5), ("reverse",), 1),
+    Case("one-step-0", rs.OneStep(0), BOTH, 1),
+    Case("one-step-0.5", rs.OneStep(0.5), ("reverse",), 1),
+    Case("sde-dpm", rs.OneStep.sde_dpm(), ("reverse",), 1),
+    Case("er-sde", rs.OneStep.er_sde(lambda rho: rho**1.5), ("reverse",), 1),
+    Case("pc-reverse-diffusion", _pc(rs.ReverseDiffusion(), CORRECTOR), BOTH, 2),
+    Case("pc-paper", _pc(rs.EulerMaruyama(), CORRECTOR, "paper"), BOTH, 2),
+    Case("pc-heun-annealed", _pc(rs.Heun(), rs.AnnealedLangevin(0.1, steps=2)), BOTH, 4),
+    Case("predictor-only", _pc(rs.ReverseDiffusion(), None), BOTH, 1),
+    Case("corrector-only", _pc(None, rs.Langevin(0.1, steps=3)), BOTH, 3),
+    Case("pc-batch", _pc(rs.EulerMaruyama(), rs.Langevin(0.1, norm="batch")), BOTH, 2, True),
+    Case("blackbox", rs.BlackBox("RK23", 1e-3, 1e-3), ("flow",), None, True),
+    Case("blackbox-alone", rs.BlackBox("RK23", 1e-3, 1e-3, coupled=False), ("flow",), None),
+]
+
+
+def cases(
+    keep: Callable[[Case], bool] = lambda case: True, kinds: tuple[str, ...] | None = None
+) -> Any:
+    """Parametrise a test over ``case`` and ``kind``."""
+    pairs = [
+        pytest.param(case, kind, id=f"{case.name}-{kind}")
+        for case in SOLVERS
+        for kind in case.kinds
+        if keep(case) and (kinds is None or kind in kinds)
+    ]
+    return pytest.mark.parametrize(("case", "kind"), pairs)
+
+
+def process_of(kind: str, score: Any, sde: Any = VP) -> Any:
+    """Build the process of a kind."""
+    if kind == "forward":
+        return rs.ForwardSDE(sde)
+    return rs.ReverseSDE(sde, score) if kind == "reverse" else rs.ProbabilityFlow(sde, score)
+
+
+class CountingScore:
+    """A score that notes the size of every batch it is really evaluated on."""
+
+    def __init__(self, score: Any) -> None:
+        self.inner, self.sde, self.target = score, score.sde, score.target
+        self.batches: list[int] = []
+
+    def __call__(self, x: Any, t: Any) -> Any:
+        self.batches.append(len(x))
+        return self.inner(x, t)
+
+    def eps(self, x: Any, t: Any) -> Any:
+        self.batches.append(len(x))
+        return self.inner.eps(x, t)
+
+    def denoise(self, x: Any, t: Any) -> Any:
+        self.batches.append(len(x))
+        return self.inner.denoise(x, t)
+
+
+class NoNoise:
+    """A source that refuses: for what must be deterministic."""
+
+    def on(self, rows: Any) -> NoNoise:
+        return self
+
+    def increment(self, t: Any, s: Any, x: Any) -> Any:
+        raise AssertionError("a deterministic run asked for an increment")
+
+    def levy(self, t: Any, s: Any, x: Any) -> Any:
+        raise AssertionError("a deterministic run asked for a Levy area")
+
+    def normal(self, x: Any) -> Any:
+        raise AssertionError("a deterministic run asked for normals")
