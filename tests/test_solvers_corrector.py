@@ -285,10 +285,11 @@ def test_moments_on_a_mixture_in_the_plane(method: str, seed: int) -> None:
     assert worst(scaled_score(solver, 0.5)) > Z
 
 
-@pytest.mark.parametrize("d", [4, 8])
+@pytest.mark.parametrize("d", [8, 16])
 def test_sample_norms_settle_at_another_law(d: int, seed: int) -> None:
-    # A step e(x) ~ 1 / |score|^2 has the stationary law p |score|^2, on a Gaussian with variance V (1 + 2 / d)
-    # for small snr; here the correction of the size snr^2 is 1 %.  False-positive rate 5.7e-7 a run.
+    # e = c |z|^2 / |score|^2 makes two mistakes of a factor 1 + 2 / d, which do not vanish with snr: the noise
+    # sqrt(2 e) z has variance c E |z|^4 / |z|^2 / d = c (d + 2) against a drift of c d, and a step that falls
+    # with |score|^2 has the stationary law p |score|^2.  False-positive rate 5.7e-7 a run, beside snr^2 = 1 %.
     n, V, snr = 4000, 1.25, 0.1
     p = fixed_level(V, d=d)
     x = math.sqrt(V) * np.random.default_rng(seed).standard_normal((n, d))
@@ -297,8 +298,8 @@ def test_sample_norms_settle_at_another_law(d: int, seed: int) -> None:
         solver = rs.PredictorCorrector(None, rs.Langevin(snr, 300, norm))
         return float(np.mean(rs.sample(p.reverse, solver, x=x, times=p.grid, rng=seed).x ** 2) / V)
 
-    tolerance = Z * math.sqrt(2 / (n * d)) + 1.5 * snr**2
-    assert abs(variance("sample") / (1 + 2 / d) - 1) < tolerance
+    tolerance = Z * math.sqrt(2 / (n * d)) + 2 * snr**2
+    assert abs(variance("sample") / (1 + 2 / d) ** 2 - 1) < tolerance
     assert abs(variance("batch") - 1) < tolerance
 
 

@@ -73,10 +73,10 @@ class Langevin:
 
     Notes
     -----
-    With norms of each sample the step depends on where the sample is, and Langevin dynamics with such a
-    step settles, however small ``snr`` is, not at p_t but at a law proportional to p_t |score|^2: on a
-    Gaussian in d dimensions the variance is (1 + 2/d) too large, and in a few dimensions samples are
-    thrown far from points where the score vanishes.  There, use ``norm="batch"`` or `AnnealedLangevin`.
+    With norms of each sample, e depends on the sample and on its z, and the chain does not settle at p_t
+    however small ``snr`` is: on a Gaussian in d dimensions the variance is (1 + 2/d)^2 too large (6 % at
+    d = 64), and for d <= 2 samples are thrown far from points where the score vanishes.  In few dimensions
+    use ``norm="batch"`` or `AnnealedLangevin`.
 
     References
     ----------
