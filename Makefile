@@ -4,7 +4,7 @@ test:
 slow:
 	python -m pytest -m slow
 bench:
-	python -m pytest tests/benchmarks -n 0 --benchmark-enable
+	python -m pytest tests/benchmarks -m benchmark --benchmark-only -n 0 -s
 lint:
 	ruff check && ruff format --check && mypy
 fix:

@@ -76,10 +76,8 @@ def log(x: Time) -> Any:
     """Natural logarithm, ``-inf`` at zero (as arrays have it) also for a float."""
     if isinstance(x, float | int):
         return math.log(x) if x > 0 else (-math.inf if x == 0 else math.nan)
-    if is_numpy(x):
-        with np.errstate(divide="ignore"):
-            return np.log(x)
-    return namespace(x).log(x)
+    with np.errstate(divide="ignore"):
+        return namespace(x).log(x)
 
 
 def sqrt(x: Time) -> Any:

@@ -185,7 +185,7 @@ class Course:
     def process(self, name: str) -> Process:
         """Process the solver ``name`` runs on."""
         made = ReverseSDE if SOLVERS[name].kind == "reverse" else ProbabilityFlow
-        return made(self.sde, self.target.score(self.sde))
+        return made(self.sde, self.target.score(self.sde, fast=True))
 
     def starts(self, n: int) -> np.ndarray:
         """States (n, d) at T from which the first ``n`` samples of every run set out."""
@@ -422,7 +422,7 @@ def _to_flow(course: Course) -> _ToFlow:
 
 def estimate(course: Course, names: Sequence[str], budgets: Sequence[int], workers: int) -> float:
     """Seconds that a race will take, from the time of one evaluation of the score."""
-    score, x = course.target.score(course.sde), course.starts(course.n)
+    score, x = course.target.score(course.sde, fast=True), course.starts(course.n)
     score(x, course.sde.T)
     start = time.perf_counter()
     score(x, 0.5 * course.sde.T)
@@ -449,6 +449,7 @@ def draw(race: Race, folder: Path) -> Iterator[Path]:
     figure = Figure(figsize=(4.6 * len(shown) + 2.2, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(1, len(shown)))
+    names = list(dict.fromkeys(record.solver for record in race.results.records))
     for ax, name in zip(axes, shown, strict=True):
         column = race.columns[name]
         has = [record for record in race.results.records if name in record.values]
@@ -457,7 +458,7 @@ def draw(race: Race, folder: Path) -> Iterator[Path]:
             for solver in dict.fromkeys(record.solver for record in has)
         }
         noise = None if name == "flow_rms" else abs(column.floor) + 2 * column.spread
-        plot.work_precision(lines, _AXES[name], floor=noise, ax=ax)
+        plot.work_precision(lines, _AXES[name], floor=noise, ax=ax, order=names)
         if ax.get_legend() is not None:
             ax.get_legend().remove()
     handles, labels = axes[0].get_legend_handles_labels()
@@ -477,7 +478,8 @@ def _three(race: Race, file: Path) -> Path:
     rows = {}
     for name in [name for name in ("em", "ddim", "heun") if name in ran] or list(ran)[:3]:
         gap = ran[name].values["log_density_gap"]
-        rows[f"{name}, {ran[name].nfe:.0f} NFE: {gap:+.1f} nats"] = course.sample(
+        title = f"{SOLVERS[name].says}\n{ran[name].nfe:.0f} evaluations, gap {gap:+.1f} nats"
+        rows[title] = course.sample(
             name, budget, SHOWN
         ).x
     return portrait(course, rows, file)
@@ -493,7 +495,7 @@ def portrait(course: Course, rows: Mapping[str, np.ndarray], file: Path) -> Path
     side = math.isqrt(course.target.dim)
     pictures = side * side == course.target.dim and side >= 4
     known = course.data is not None
-    first = {"data" if known else "exact draws": _some(course, SHOWN)}
+    first = {f"{course.name}, the data" if known else "exact draws": _some(course, SHOWN)}
     panels = {**first, **{name: x[:SHOWN] for name, x in rows.items()}}
     wide = 3.0 if pictures else 3.4
     figure = Figure(figsize=(wide * len(panels), 3.4), layout="constrained")

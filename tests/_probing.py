@@ -9,7 +9,20 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from _recursions import Affine, Gauss, Matrix, Schedule, cosine, ddpm, edm, law, smld, sub_vp, ve, vp
+from _recursions import (
+    Affine,
+    Gauss,
+    Matrix,
+    Schedule,
+    cosine,
+    ddpm,
+    edm,
+    law,
+    smld,
+    sub_vp,
+    ve,
+    vp,
+)
 
 import refsde as rs
 
@@ -62,8 +75,12 @@ def problem(name: str, d: int = 1, n: int = 16) -> Problem:
     sde, schedule, _ = CASES[name]
     m, C = data(d)
     score = rs.GaussianMixture([1.0], [m], [C]).score(sde)
-    grid = rs.Grid.uniform(sde, n, t_end=0.0) if name in ("DDPM", "SMLD") else rs.Grid.karras(sde, n)
-    return Problem(Gauss(schedule, m, C), rs.ReverseSDE(sde, score), rs.ProbabilityFlow(sde, score), grid)
+    grid = (
+        rs.Grid.uniform(sde, n, t_end=0.0) if name in ("DDPM", "SMLD") else rs.Grid.karras(sde, n)
+    )
+    return Problem(
+        Gauss(schedule, m, C), rs.ReverseSDE(sde, score), rs.ProbabilityFlow(sde, score), grid
+    )
 
 
 def normal_data(m: float, std: float, sde: Any = None, schedule: Schedule | None = None) -> Problem:
@@ -78,7 +95,9 @@ def normal_data(m: float, std: float, sde: Any = None, schedule: Schedule | None
         return (a * m - x) / (a * a * std * std + sigma * sigma)
 
     gauss = Gauss(schedule, np.array([m]), np.array([[std**2]]))
-    return Problem(gauss, rs.ReverseSDE(sde, score), rs.ProbabilityFlow(sde, score), rs.Grid.uniform(sde, 1))
+    return Problem(
+        gauss, rs.ReverseSDE(sde, score), rs.ProbabilityFlow(sde, score), rs.Grid.uniform(sde, 1)
+    )
 
 
 # -- reading the sampler's map out of the public driver -------------------------------------------
@@ -116,13 +135,17 @@ class UnitDraws(Draws):
         return z
 
 
-def read(process: Any, solver: Any, times: rs.Grid, d: int, scale: float = 1.0, **options: Any) -> Affine:
+def read(
+    process: Any, solver: Any, times: rs.Grid, d: int, scale: float = 1.0, **options: Any
+) -> Affine:
     """A, b and all gains of ``rs.sample(process, solver, times=times)``: exact, no Monte Carlo.
 
     ``scale`` is the length of the probes of A: about the spread of the start, so that no digits are lost.
     """
     first = UnitDraws(d)
-    rs.sample(process, solver, times=rs.Grid(times.ts[:2]), x=np.zeros((1, d)), noise=first, **options)
+    rs.sample(
+        process, solver, times=rs.Grid(times.ts[:2]), x=np.zeros((1, d)), noise=first, **options
+    )
     x = np.zeros((1 + d + first.calls * times.n * d, d))
     x[1 : 1 + d] = scale * np.eye(d)
     assert len(x) <= 16384, "more than one block of samples"
@@ -133,14 +156,18 @@ def read(process: Any, solver: Any, times: rs.Grid, d: int, scale: float = 1.0, 
     return Affine(columns[0] / scale, out[0], tuple(columns[1 : 1 + noise.calls]))
 
 
-def read_problem(p: Problem, process: Any, solver: Any, grid: rs.Grid | None = None, **options: Any) -> Affine:
+def read_problem(
+    p: Problem, process: Any, solver: Any, grid: rs.Grid | None = None, **options: Any
+) -> Affine:
     """As `read`, on a problem's grid or another."""
     grid = grid or p.grid
     spread = math.sqrt(float(np.max(p.gauss.moments(grid.ts[0])[1])))
     return read(process, solver, grid, len(p.gauss.m), spread, **options)
 
 
-def output_law(p: Problem, process: Any, solver: Any, grid: rs.Grid, **options: Any) -> tuple[Matrix, Matrix]:
+def output_law(
+    p: Problem, process: Any, solver: Any, grid: rs.Grid, **options: Any
+) -> tuple[Matrix, Matrix]:
     """Mean and covariance of the sampler's output from the exact p_T, read out of the driver."""
     return law([read_problem(p, process, solver, grid, **options)], *p.gauss.moments(grid.ts[0]))
 
@@ -168,7 +195,10 @@ def romberg(errors: Sequence[float], order: int) -> float:
     """Richardson extrapolation of errors on doubling grids: what is left if they are c h^order + ..."""
     column = list(errors)
     while len(column) > 1:
-        column = [(2**order * b - a) / (2**order - 1) for a, b in zip(column[:-1], column[1:], strict=True)]
+        column = [
+            (2**order * b - a) / (2**order - 1)
+            for a, b in zip(column[:-1], column[1:], strict=True)
+        ]
         order += 1
     return column[0]
 

@@ -258,7 +258,11 @@ def er_sde(p: Gauss, t: float, s: float, phi: Callable[[float], float]) -> Affin
     r = phi(rho_s) / phi(rho_t)
     a_t, a_s = p.schedule.alpha(t), p.schedule.alpha(s)
     noise = a_s * math.sqrt(rho_s**2 - rho_t**2 * r**2)
-    return Affine(a_s * (r / a_t * p.eye + (1 - r) * x0.A), a_s * (1 - r) * x0.b, (noise * p.eye,) * (noise > 0))
+    return Affine(
+        a_s * (r / a_t * p.eye + (1 - r) * x0.A),
+        a_s * (1 - r) * x0.b,
+        (noise * p.eye,) * (noise > 0),
+    )
 
 
 def annealed_langevin(p: Gauss, t: float, signal: float, snr: float) -> Affine:
@@ -309,7 +313,9 @@ class Mixture1D:
     def rearranged(self, x: Matrix, t: float, end: float) -> Matrix:
         """Where the probability flow takes ``x`` from t to ``end``: F_end^{-1}(F_t(x)), by bisection."""
         lower, upper = self._tails(x, t)
-        reach = 40 * np.sqrt((self.schedule.alpha(end) * self.s) ** 2 + self.schedule.sigma(end) ** 2)
+        reach = 40 * np.sqrt(
+            (self.schedule.alpha(end) * self.s) ** 2 + self.schedule.sigma(end) ** 2
+        )
         low = np.full_like(x, np.min(self.schedule.alpha(end) * self.mu - reach))
         high = np.full_like(x, np.max(self.schedule.alpha(end) * self.mu + reach))
         for _ in range(200):

@@ -83,8 +83,10 @@ def test_a_model_of_any_prediction_is_a_score(predicts: Any) -> None:
 
     score: Any = predict.from_prediction(model, sde, predicts)
     known = exact(sde, X, 0.3)
-    for i, (got, name) in enumerate(((score(X, 0.3), "score"), (score.eps(X, 0.3), "eps"), (score.denoise(X, 0.3), "x0"))):
-        assert got == pytest.approx(known[name], rel=1e-10) and len(calls) == i + 1, "one call each"
+    ways = {"score": score, "eps": score.eps, "x0": score.denoise}
+    for i, (name, way) in enumerate(ways.items()):
+        assert way(X, 0.3) == pytest.approx(known[name], rel=1e-10)
+        assert len(calls) == i + 1, "one call each"
     runs = [
         rs.sample(rs.ReverseSDE(sde, s), rs.DDIM(1.0), 5, shape=(2,), times=8, rng=0, denoise="tweedie")
         for s in (score, RING.score(sde))

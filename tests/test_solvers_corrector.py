@@ -18,9 +18,9 @@ from _probing import (
     CASES,
     MIXTURE_2D,
     MUTANTS,
-    Z,
     Draws,
     Problem,
+    Z,
     far,
     louder,
     moment_z,
@@ -54,7 +54,9 @@ def recursion(p: Problem, step: Any, order: str, steps: int) -> list[Affine]:
     """Song et al. (2020), algorithm 1: in the code's order, or in the paper's."""
     maps = []
     for t, s in zip(p.grid.ts[:-1], p.grid.ts[1:], strict=True):
-        signal = (p.gauss.schedule.alpha(t) / p.gauss.schedule.alpha(s)) ** 2  # 1 - beta_i of the step
+        signal = (
+            p.gauss.schedule.alpha(t) / p.gauss.schedule.alpha(s)
+        ) ** 2  # 1 - beta_i of the step
         level = t if order == "code" else s
         correct = [annealed_langevin(p.gauss, level, signal, SNR)] * steps
         predict = [] if step is None else [step(p.gauss, t, s)]
@@ -67,7 +69,11 @@ def recursion(p: Problem, step: Any, order: str, steps: int) -> list[Affine]:
 @pytest.mark.parametrize("method", PREDICTORS)
 @pytest.mark.parametrize("name", CASES)
 def test_the_map_is_that_of_the_paper(name: str, method: str, order: Any, d: int) -> None:
-    p = problem(name, d, n=16 if d == 1 else 8) if name not in ("DDPM", "SMLD") else problem(name, d)
+    p = (
+        problem(name, d, n=16 if d == 1 else 8)
+        if name not in ("DDPM", "SMLD")
+        else problem(name, d)
+    )
     predictor, kind, step = PREDICTORS[method]
     steps = 1 if d == 5 else 2
     solver = rs.PredictorCorrector(predictor, rs.AnnealedLangevin(SNR, steps), order)
@@ -86,7 +92,9 @@ def test_a_mutant_has_another_map(order: Any) -> None:
     for mutant in MUTANTS.values():
         assert far(read_problem(p, p.reverse, mutant(good)), want, *start) > 1e-4
     for wrong in (
-        rs.PredictorCorrector(good.predictor, good.corrector, "paper" if order == "code" else "code"),
+        rs.PredictorCorrector(
+            good.predictor, good.corrector, "paper" if order == "code" else "code"
+        ),
         rs.PredictorCorrector(good.predictor, rs.AnnealedLangevin(SNR * 1.001), order),
         rs.PredictorCorrector(good.predictor, None, order),
     ):
@@ -96,7 +104,10 @@ def test_a_mutant_has_another_map(order: Any) -> None:
 @pytest.mark.parametrize("predictor", [rs.EulerMaruyama(), rs.DDIM(1.0), rs.Ancestral("large")])
 def test_without_a_corrector_it_is_the_predictor(predictor: Any) -> None:
     p = problem("VP", 5)
-    both = [rs.sample(p.reverse, s, 20, times=10, rng=0).x for s in (predictor, rs.PredictorCorrector(predictor, None))]
+    both = [
+        rs.sample(p.reverse, s, 20, times=10, rng=0).x
+        for s in (predictor, rs.PredictorCorrector(predictor, None))
+    ]
     np.testing.assert_array_equal(*both)
 
 
@@ -205,7 +216,9 @@ class Given(Draws):
 
 @pytest.mark.parametrize("norm", ["sample", "batch"])
 @pytest.mark.parametrize("name", CASES)
-def test_one_langevin_step_is_the_published_formula(name: str, norm: Any, rng: np.random.Generator) -> None:
+def test_one_langevin_step_is_the_published_formula(
+    name: str, norm: Any, rng: np.random.Generator
+) -> None:
     sde, _, family = CASES[name]
     n = len(BETAS)
     t, s = (0.75, 0.75 - 1 / n) if name != "EDM" else (3.0, 2.0)
@@ -215,7 +228,11 @@ def test_one_langevin_step_is_the_published_formula(name: str, norm: Any, rng: n
     size_z, size_grad = np.linalg.norm(z, axis=1), np.linalg.norm(grad, axis=1)
     if norm == "batch":
         size_z, size_grad = size_z.mean(), size_grad.mean()
-    signal = {"ve": 1.0, "vp": (sde.alpha(t) / sde.alpha(s)) ** 2, "sub-vp": (sde.alpha(t) / sde.alpha(s)) ** 2}[family]
+    signal = {
+        "ve": 1.0,
+        "vp": (sde.alpha(t) / sde.alpha(s)) ** 2,
+        "sub-vp": (sde.alpha(t) / sde.alpha(s)) ** 2,
+    }[family]
     if name == "DDPM":
         np.testing.assert_allclose(signal, 1 - BETAS[round(t * n) - 1], rtol=1e-14)
     e = np.broadcast_to(2 * signal * (0.16 * size_z / size_grad) ** 2, 6)[:, None]
@@ -223,20 +240,44 @@ def test_one_langevin_step_is_the_published_formula(name: str, norm: Any, rng: n
     solver = rs.PredictorCorrector(None, rs.Langevin(0.16, 1, norm))
     got = rs.sample(rs.ReverseSDE(sde, score), solver, x=x, times=rs.Grid([t, s]), noise=Given(z)).x
     np.testing.assert_allclose(got, want, rtol=EXACT, atol=EXACT)
-    assert np.abs(rs.sample(rs.ReverseSDE(sde, score), louder(solver), x=x, times=rs.Grid([t, s]), noise=Given(z)).x - want).max() > 1e-5
+    assert (
+        np.abs(
+            rs.sample(
+                rs.ReverseSDE(sde, score),
+                louder(solver),
+                x=x,
+                times=rs.Grid([t, s]),
+                noise=Given(z),
+            ).x
+            - want
+        ).max()
+        > 1e-5
+    )
 
 
-@pytest.mark.parametrize("corrector", [rs.Langevin(0.2, 3), rs.Langevin(0.2, 3, "batch"), rs.AnnealedLangevin(0.2, 3)])
+@pytest.mark.parametrize(
+    "corrector", [rs.Langevin(0.2, 3), rs.Langevin(0.2, 3, "batch"), rs.AnnealedLangevin(0.2, 3)]
+)
 @pytest.mark.parametrize("c", [0.01, 30.0])
-def test_correctors_do_not_care_about_units(corrector: Any, c: float, rng: np.random.Generator) -> None:
+def test_correctors_do_not_care_about_units(
+    corrector: Any, c: float, rng: np.random.Generator
+) -> None:
     # x -> c x, covariances -> c^2: the step e goes with c^2, and the output with c.
     x = rng.standard_normal((9, 2))
     solver = rs.PredictorCorrector(rs.ReverseDiffusion(), corrector)
 
     def run(c: float) -> np.ndarray:
         sde = rs.EDM(sigma_min=0.1 * c, sigma_max=5.0 * c)
-        target = rs.GaussianMixture(MIXTURE_2D.weights, c * MIXTURE_2D.means, c**2 * MIXTURE_2D.covs)
-        out = rs.sample(rs.ReverseSDE(sde, target.score(sde)), solver, x=5 * c * x, times=rs.Grid.karras(sde, 5), rng=1)
+        target = rs.GaussianMixture(
+            MIXTURE_2D.weights, c * MIXTURE_2D.means, c**2 * MIXTURE_2D.covs
+        )
+        out = rs.sample(
+            rs.ReverseSDE(sde, target.score(sde)),
+            solver,
+            x=5 * c * x,
+            times=rs.Grid.karras(sde, 5),
+            rng=1,
+        )
         return np.asarray(out.x / c)
 
     np.testing.assert_allclose(run(c), run(1.0), rtol=1e-10, atol=1e-10)
@@ -248,7 +289,9 @@ def test_batch_norms_couple_the_samples_and_sample_norms_do_not(rng: np.random.G
     with_outlier = np.vstack([x, [[40.0, -40.0]]])
     for norm in ("sample", "batch"):
         solver = rs.PredictorCorrector(rs.EulerMaruyama(), rs.Langevin(0.16, norm=norm))
-        alone, mated = (rs.sample(process, solver, x=y, times=10, rng=3).x[:7] for y in (x, with_outlier))
+        alone, mated = (
+            rs.sample(process, solver, x=y, times=10, rng=3).x[:7] for y in (x, with_outlier)
+        )
         if norm == "sample":
             np.testing.assert_array_equal(alone, mated)
         else:

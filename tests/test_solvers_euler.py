@@ -100,24 +100,36 @@ def test_euler_has_the_printed_variance_errors(kind: str, s0: float) -> None:
 
 @pytest.mark.parametrize(
     ("s0", "n", "printed"),
-    [(0.05, 50, "3.14"), (0.05, 100, "0.545"), (0.05, 300, "0.0985"), (0.05, 1000, "0.0248"), (0.02, 1000, "0.135")],
+    [
+        (0.05, 50, "3.14"),
+        (0.05, 100, "0.545"),
+        (0.05, 300, "0.0985"),
+        (0.05, 1000, "0.0248"),
+        (0.02, 1000, "0.135"),
+    ],
 )
 def test_euler_maruyama_is_poor_on_a_narrow_target(s0: float, n: int, printed: str) -> None:
     p = normal_data(0.0, s0)
-    got = relative_variance_error(p, p.reverse, rs.EulerMaruyama(), rs.Grid.uniform(p.reverse.sde, n))
+    got = relative_variance_error(
+        p, p.reverse, rs.EulerMaruyama(), rs.Grid.uniform(p.reverse.sde, n)
+    )
     assert f"{got:.3g}" == printed
 
 
 def test_euler_maruyama_on_the_log_rho_grid() -> None:
     p = normal_data(0.7, 0.3)
     mean, V = p.gauss.moments(0.02)
-    np.testing.assert_allclose([mean[0], V[0, 0]], [0.6979101259187248, 0.09542556140306066], rtol=1e-14)
+    np.testing.assert_allclose(
+        [mean[0], V[0, 0]], [0.6979101259187248, 0.09542556140306066], rtol=1e-14
+    )
     grids = [rs.Grid.logsnr(p.reverse.sde, n, t_end=0.02) for n in (10, 20, 40, 80, 160)]
     laws = [output_law(p, p.reverse, rs.EulerMaruyama(), grid) for grid in grids]
     errors = [float(cov[0, 0] - V[0, 0]) for _, cov in laws]
     assert " ".join(f"{e:.2e}" for e in errors) == "5.35e-02 2.16e-02 9.87e-03 4.72e-03 2.31e-03"
     assert f"{slopes(errors)[-1]:.2f}" == "1.03"
-    assert f"{laws[0][0][0] - mean[0]:.1e}" == "1.7e-02"  # unlike exponential members, EM moves the mean
+    assert (
+        f"{laws[0][0][0] - mean[0]:.1e}" == "1.7e-02"
+    )  # unlike exponential members, EM moves the mean
 
 
 @pytest.mark.parametrize("solver", [rs.EulerMaruyama(), rs.Heun()])
@@ -228,7 +240,10 @@ def strong_error(solver: object, n: int) -> float:
     return math.sqrt(total + start + bias**2)
 
 
-STRONG_MUTANTS = {"noise 2 % too large": partial(louder, scale=1.02), "half score": partial(scaled_score, scale=0.5)}
+STRONG_MUTANTS = {
+    "noise 2 % too large": partial(louder, scale=1.02),
+    "half score": partial(scaled_score, scale=0.5),
+}
 
 
 @pytest.mark.parametrize("solver", [rs.EulerMaruyama(), rs.Heun()])
@@ -249,8 +264,12 @@ def squared_errors(solver: object, path: rs.StoredPath, n: int) -> np.ndarray:
     x = mean + math.sqrt(V[0, 0]) * np.random.default_rng(3).standard_normal((path.w.shape[1], 1))
     # Exact solution: on a fine interval the weight Phi g varies by 1e-3 of itself, so its middle will do.
     middle = (fine[:-1] + fine[1:]) / 2
-    weight = propagator(p.gauss, middle, sde.t_end) * np.sqrt([p.gauss.schedule.g2(t) for t in middle])
-    exact = p.gauss.moments(sde.t_end)[0] + propagator(p.gauss, np.array([1.0]), sde.t_end) * (x - mean)
+    weight = propagator(p.gauss, middle, sde.t_end) * np.sqrt(
+        [p.gauss.schedule.g2(t) for t in middle]
+    )
+    exact = p.gauss.moments(sde.t_end)[0] + propagator(p.gauss, np.array([1.0]), sde.t_end) * (
+        x - mean
+    )
     exact = exact + np.tensordot(weight, np.diff(path.w[::-1], axis=0), 1)
     run = rs.sample(p.reverse, solver, x=x, times=rs.Grid.uniform(sde, n), noise=path)
     return np.asarray(np.sum((run.x - exact) ** 2, axis=1))
@@ -288,16 +307,26 @@ def test_the_rearrangement_has_the_printed_values() -> None:
     np.testing.assert_allclose(*tails, rtol=1e-11)
 
 
-def rearrangement_errors(solver: object, sde: object, schedule: object, levels: tuple[int, ...]) -> list[float]:
+def rearrangement_errors(
+    solver: object, sde: object, schedule: object, levels: tuple[int, ...]
+) -> list[float]:
     flow = rs.ProbabilityFlow(sde, LINE.score(sde))
     exact = Mixture1D(schedule, *MODES).rearranged(X_T * sde.prior_std, sde.T, 0.02)
     grids = [rs.Grid.logsnr(sde, n, t_end=0.02) for n in levels]
-    runs = [rs.sample(flow, solver, x=X_T[:, None] * sde.prior_std, times=grid).x[:, 0] for grid in grids]
+    runs = [
+        rs.sample(flow, solver, x=X_T[:, None] * sde.prior_std, times=grid).x[:, 0]
+        for grid in grids
+    ]
     return [float(np.sqrt(np.mean((run - exact) ** 2))) for run in runs]
 
 
-@pytest.mark.parametrize(("sde", "schedule"), [(rs.VP(), vp()), (rs.SubVP(), sub_vp())], ids=["VP", "SubVP"])
-@pytest.mark.parametrize(("solver", "levels", "order"), [(rs.EulerMaruyama(), (640, 1280), 1), (rs.Heun(), (160, 320), 2)])
+@pytest.mark.parametrize(
+    ("sde", "schedule"), [(rs.VP(), vp()), (rs.SubVP(), sub_vp())], ids=["VP", "SubVP"]
+)
+@pytest.mark.parametrize(
+    ("solver", "levels", "order"),
+    [(rs.EulerMaruyama(), (640, 1280), 1), (rs.Heun(), (160, 320), 2)],
+)
 def test_the_flow_rearranges_the_line(solver, levels, order, sde, schedule) -> None:  # type: ignore[no-untyped-def]
     errors = rearrangement_errors(solver, sde, schedule, levels)
     np.testing.assert_allclose(slopes(errors), order, atol=0.1)
@@ -323,7 +352,9 @@ def test_moments_on_a_mixture_in_the_plane(solver: rs.Heun, seed: int) -> None:
     exact = MIXTURE_2D.at(rs.VP(), grid.ts[-1])
 
     def worst(solver: object) -> float:
-        return float(moment_z(rs.sample(process, solver, 4000, times=grid, rng=seed).x, exact).max())
+        return float(
+            moment_z(rs.sample(process, solver, 4000, times=grid, rng=seed).x, exact).max()
+        )
 
     assert worst(solver) < Z
     assert worst(louder(solver, 1.2)) > Z

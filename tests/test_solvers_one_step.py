@@ -126,7 +126,9 @@ def test_members_that_are_the_same_sampler(name: str) -> None:
     for same in (rs.OneStep.sde_dpm(0.0), rs.OneStep.er_sde(lambda rho: rho), rs.OneStep(0.0)):
         got = read_problem(p, p.reverse, same)
         assert far(got._replace(gains=()), flow, *start) < EXACT
-        assert sum(float(np.abs(G).max()) for G in got.gains) < 1e-6  # of rounding in a share of 1e-16
+        assert (
+            sum(float(np.abs(G).max()) for G in got.gains) < 1e-6
+        )  # of rounding in a share of 1e-16
 
 
 # -- figures of the literature ---------------------------------------------------------------------
@@ -141,7 +143,10 @@ def test_ddim_has_the_printed_variance_errors() -> None:
     printed = "-3.378e-01 -1.849e-01 -9.711e-02 -4.986e-02 -2.527e-02 -1.273e-02 -6.385e-03".split()
     for n, figure in zip((25, 50, 100, 200, 400, 800, 1600), printed, strict=True):
         V = p.gauss.moments(1e-3)[1][0, 0]
-        assert f"{variance(p, p.flow, rs.DDIM(), rs.Grid.uniform(p.flow.sde, n)) / V - 1:.3e}" == figure
+        assert (
+            f"{variance(p, p.flow, rs.DDIM(), rs.Grid.uniform(p.flow.sde, n)) / V - 1:.3e}"
+            == figure
+        )
 
 
 def linear(n: int) -> tuple[Any, Any]:
@@ -168,7 +173,9 @@ DISCRETE = {  # v / s0^2 - 1 for N = 100, 300, 1000, 2000; the last step without
 
 
 @pytest.mark.parametrize(("method", "table", "s0"), DISCRETE)
-def test_discrete_samplers_have_the_printed_variance_errors(method: str, table: Any, s0: float) -> None:
+def test_discrete_samplers_have_the_printed_variance_errors(
+    method: str, table: Any, s0: float
+) -> None:
     for n, figure in zip((100, 300, 1000, 2000), DISCRETE[method, table, s0].split(), strict=True):
         p = normal_data(0.0, s0, *table(n))
         grid = rs.Grid.uniform(p.reverse.sde, n, t_end=0.0)
@@ -214,7 +221,10 @@ def test_the_fractions_differ_between_their_ends() -> None:
 def weak_errors(kind: str, solver: Any, levels: tuple[int, ...]) -> list[float]:
     p = normal_data(0.7, 0.5)
     V = p.gauss.moments(1e-3)[1][0, 0]
-    return [variance(p, getattr(p, kind), solver, rs.Grid.uniform(p.flow.sde, n)) / V - 1 for n in levels]
+    return [
+        variance(p, getattr(p, kind), solver, rs.Grid.uniform(p.flow.sde, n)) / V - 1
+        for n in levels
+    ]
 
 
 def test_ddim_has_order_one_and_the_printed_limit() -> None:
@@ -227,11 +237,17 @@ def test_ddim_has_order_one_and_the_printed_limit() -> None:
         assert abs(slopes(wrong)[-1] - 1) > 0.02
 
 
-@pytest.mark.parametrize("method", ["reverse diffusion", "ancestral", "DDIM(0.5)", "DDIM(1)", "SDE-DPM(0.5)", "ER-SDE"])
+@pytest.mark.parametrize(
+    "method", ["reverse diffusion", "ancestral", "DDIM(0.5)", "DDIM(1)", "SDE-DPM(0.5)", "ER-SDE"]
+)
 def test_stochastic_members_have_order_one(method: str) -> None:
     solver = SOLVERS[method][0]
     np.testing.assert_allclose(slopes(weak_errors("reverse", solver, (1024, 2048))), 1, atol=0.05)
-    for mutant in (partial(louder, scale=1.01), partial(scaled_score, scale=0.5), partial(scaled_score, scale=-1.0)):
+    for mutant in (
+        partial(louder, scale=1.01),
+        partial(scaled_score, scale=0.5),
+        partial(scaled_score, scale=-1.0),
+    ):
         assert abs(slopes(weak_errors("reverse", mutant(solver), (512, 1024)))[0] - 1) > 0.1
 
 
@@ -290,13 +306,17 @@ def diffused_score(x: np.ndarray, a: float, sigma: float) -> np.ndarray:
 
 @pytest.mark.parametrize("rule", ["ancestral", "ancestral posterior", "reverse diffusion"])
 @pytest.mark.parametrize("chain_of", ["DDPM", "SMLD"])
-def test_on_its_table_the_sampler_is_the_papers_loop(chain_of: str, rule: str, rng: np.random.Generator) -> None:
+def test_on_its_table_the_sampler_is_the_papers_loop(
+    chain_of: str, rule: str, rng: np.random.Generator
+) -> None:
     n = 100
     z = rng.standard_normal((n, 6, 2))
     if chain_of == "DDPM":
         betas = np.linspace(0.1 / n, 20 / n, n)
         sde, x = rs.Tabulated(betas), rng.standard_normal((6, 2))
-        want = ddpm_loop(lambda x, abar: diffused_score(x, np.sqrt(abar), np.sqrt(1 - abar)), betas, x, z, rule)
+        want = ddpm_loop(
+            lambda x, abar: diffused_score(x, np.sqrt(abar), np.sqrt(1 - abar)), betas, x, z, rule
+        )
     else:
         sigmas = np.geomspace(0.01, 20, n)
         sde, x = rs.Tabulated(sigmas=sigmas), 20 * rng.standard_normal((6, 2))
@@ -315,15 +335,23 @@ def test_on_its_table_the_sampler_is_the_papers_loop(chain_of: str, rule: str, r
 # -- data on which the family is exact -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", [rs.GaussianMixture([1.0], [[0.7, -1.2]], [0.0]), rs.targets.Empirical([[0.7, -1.2]])])
-@pytest.mark.parametrize("method", ["DDIM(0)", "DDIM(0.5)", "DDIM(1)", "SDE-DPM(0.5)", "ER-SDE", "ancestral posterior"])
+@pytest.mark.parametrize(
+    "target", [rs.GaussianMixture([1.0], [[0.7, -1.2]], [0.0]), rs.targets.Empirical([[0.7, -1.2]])]
+)
+@pytest.mark.parametrize(
+    "method", ["DDIM(0)", "DDIM(0.5)", "DDIM(1)", "SDE-DPM(0.5)", "ER-SDE", "ancestral posterior"]
+)
 @pytest.mark.parametrize("name", ["VP", "SubVP", "VE", "EDM", "Cosine"])
-def test_a_point_mass_is_sampled_exactly_in_three_steps(name: str, method: str, target: Any) -> None:
+def test_a_point_mass_is_sampled_exactly_in_three_steps(
+    name: str, method: str, target: Any
+) -> None:
     sde, schedule, _ = CASES[name]
     solver, kind, _ = SOLVERS[method]
     score = target.score(sde)
     gauss = problem(name, 2).gauss.__class__(schedule, np.array([0.7, -1.2]), np.zeros((2, 2)))
-    p = Problem(gauss, rs.ReverseSDE(sde, score), rs.ProbabilityFlow(sde, score), rs.Grid.karras(sde, 3))
+    p = Problem(
+        gauss, rs.ReverseSDE(sde, score), rs.ProbabilityFlow(sde, score), rs.Grid.karras(sde, 3)
+    )
 
     def error(solver: Any) -> float:
         mean, cov = output_law(p, getattr(p, kind), solver, p.grid)
@@ -354,7 +382,9 @@ def test_ddim_multiplies_unit_normals_by_cosines(n: int) -> None:
     flow, grid = rs.ProbabilityFlow(sde, lambda x, t: -x), rs.Grid.uniform(sde, n)
     theta = np.arctan([sde.rho(t) for t in grid.ts])
     shrunk = np.prod(np.cos(np.diff(theta)))
-    np.testing.assert_allclose(rs.sample(flow, rs.DDIM(), x=x, times=grid).x, shrunk * x, rtol=1e-11)
+    np.testing.assert_allclose(
+        rs.sample(flow, rs.DDIM(), x=x, times=grid).x, shrunk * x, rtol=1e-11
+    )
     assert shrunk < 0.999
 
 
@@ -362,7 +392,9 @@ def test_ddim_multiplies_unit_normals_by_cosines(n: int) -> None:
 def test_the_last_step_may_land_on_the_data(method: str) -> None:
     p = problem("VP", 5)
     solver, kind, _ = SOLVERS[method]
-    sol = rs.sample(getattr(p, kind), solver, 50, times=rs.Grid.uniform(p.flow.sde, 50, t_end=0.0), rng=0)
+    sol = rs.sample(
+        getattr(p, kind), solver, 50, times=rs.Grid.uniform(p.flow.sde, 50, t_end=0.0), rng=0
+    )
     assert sol.success.all()
     assert np.abs(sol.x).max() < 10
 
@@ -381,7 +413,9 @@ def rearrangement_error(solver: Any, sde: Any, schedule: Any, grid: rs.Grid) -> 
     return float(np.sqrt(np.mean((run - exact) ** 2)))
 
 
-@pytest.mark.parametrize(("sde", "schedule"), [(rs.VP(), vp()), (rs.SubVP(), sub_vp())], ids=["VP", "SubVP"])
+@pytest.mark.parametrize(
+    ("sde", "schedule"), [(rs.VP(), vp()), (rs.SubVP(), sub_vp())], ids=["VP", "SubVP"]
+)
 def test_ddim_rearranges_the_line_at_order_one(sde: Any, schedule: Any) -> None:
     def error(solver: Any, n: int) -> float:
         return rearrangement_error(solver, sde, schedule, rs.Grid.logsnr(sde, n, t_end=0.02))
@@ -396,10 +430,21 @@ def test_ddim_on_the_line_has_the_printed_errors() -> None:
     sde = rs.VP()
     coarse = rearrangement_error(rs.DDIM(), sde, vp(), rs.Grid.power(sde, 10, 2.0))
     np.testing.assert_allclose(coarse, 2.361539e-01, rtol=1e-6)
-    assert f"{rearrangement_error(rs.DDIM(), sde, vp(), rs.Grid.logsnr(sde, 320, t_end=0.02)):.1e}" == "1.3e-02"
+    assert (
+        f"{rearrangement_error(rs.DDIM(), sde, vp(), rs.Grid.logsnr(sde, 320, t_end=0.02)):.1e}"
+        == "1.3e-02"
+    )
 
 
-PLANE = ["reverse diffusion", "ancestral", "ancestral posterior", "DDIM(0.5)", "DDIM(1)", "SDE-DPM(0.5)", "ER-SDE"]
+PLANE = [
+    "reverse diffusion",
+    "ancestral",
+    "ancestral posterior",
+    "DDIM(0.5)",
+    "DDIM(1)",
+    "SDE-DPM(0.5)",
+    "ER-SDE",
+]
 
 
 @pytest.mark.parametrize("method", PLANE)
@@ -412,7 +457,9 @@ def test_moments_on_a_mixture_in_the_plane(method: str, seed: int) -> None:
     exact = MIXTURE_2D.at(rs.VP(), grid.ts[-1])
 
     def worst(solver: Any) -> float:
-        return float(moment_z(rs.sample(process, solver, 4000, times=grid, rng=seed).x, exact).max())
+        return float(
+            moment_z(rs.sample(process, solver, 4000, times=grid, rng=seed).x, exact).max()
+        )
 
     assert worst(solver) < Z
     assert worst(louder(solver, 1.3)) > Z

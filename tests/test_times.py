@@ -76,8 +76,8 @@ def test_the_quadratic_grid_is_ddims() -> None:
 
 
 def test_uniform_grid_of_a_table_is_the_table() -> None:
-    sde = rs.Tabulated.from_betas(n=10)
-    assert rs.Grid.uniform(sde, 10, t_end=0.0).ts == pytest.approx(np.arange(11)[::-1] / 10, abs=1e-15)
+    grid = rs.Grid.uniform(rs.Tabulated.from_betas(n=50), 50, t_end=0.0)
+    assert grid.ts == pytest.approx(np.arange(51)[::-1] / 50, abs=1e-15)
 
 
 @given(

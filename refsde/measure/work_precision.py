@@ -1,4 +1,4 @@
-"""Error against work: every solver at the same budgets of score evaluations."""
+"""Error against work: every solver within the same budgets of score evaluations."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from refsde._array import Array, one_blas_thread
+from refsde._boundary import check_accepts
 from refsde._random import run_key
-from refsde._types import Process, Solver, Times
+from refsde._types import Process, Solver, State, Time
 from refsde.integrate import sample
+from refsde.measure.metrics import as_count
 from refsde.noise import Gaussian
 from refsde.times import Grid
 
@@ -22,6 +24,7 @@ __all__ = ["Record", "WorkPrecision", "within_budget", "work_precision"]
 
 PROBE = 256  # samples on which a solver that chooses its own steps is fitted to a budget
 Metric = Callable[[Any], float]
+Schedule = Callable[[int], Grid]  # from a number of steps to a grid
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,21 @@ class Record:
         Evaluations of the score that each sample was allowed.
     nfe : float
         Evaluations that it used, a mean over samples.
+    steps : int
+        Steps of the grid.
     seconds : float
-        CPU time of the run, without the measures.
+        CPU time of the run, without the measures.  Records that differ in nothing else are equal.
     success : float
         Share of the samples that stayed finite; the others are left out of the measures.
     values : dict of str to float
-        The measures.
+        The measures; nan if fewer than two samples stayed finite.
     """
 
     solver: str
     budget: int
     nfe: float
-    seconds: float
+    steps: int
+    seconds: float = field(compare=False)
     success: float
     values: dict[str, float]
 
@@ -71,15 +77,17 @@ class WorkPrecision:
     n: int
 
     def table(self) -> str:
-        """Return the records as text, a line each."""
-        names = list(self.records[0].values) if self.records else []
-        lines = [
-            f"{'solver':<24}{'budget':>7}{'NFE':>8}{'CPU s':>9}"
-            + "".join(f"{m:>20}" for m in names)
-        ]
+        """Return the records as text, a line each; a dash where a run lacks a measure."""
+        labels = list(dict.fromkeys(label for r in self.records for label in r.values))
+        name = max([8, *(len(r.solver) for r in self.records)])
+        lines = [f"{'solver':<{name}}{'budget':>8}{'NFE':>9}{'success':>9}{'CPU s':>9}"]
         for r in self.records:
-            values = "".join(f"{r.values[m]:>20.5g}" for m in names)
-            lines.append(f"{r.solver:<24}{r.budget:>7}{r.nfe:>8.1f}{r.seconds:>9.2f}{values}")
+            work = f"{r.solver:<{name}}{r.budget:>8}{r.nfe:>9.1f}"
+            lines.append(f"{work}{r.success:>9.4g}{r.seconds:>9.2f}")
+        for label in labels:
+            cells = [f"{r.values[label]:.4g}" if label in r.values else "-" for r in self.records]
+            wide = 2 + max(len(text) for text in (label, *cells))
+            lines = [f"{a}{b:>{wide}}" for a, b in zip(lines, (label, *cells), strict=True)]
         return "\n".join([*lines, *(f"not run: {note}" for note in self.skipped)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,21 +108,21 @@ class WorkPrecision:
 def work_precision(
     process: Process | None,
     solvers: Mapping[str, Solver | tuple[Process, Solver]],
-    nfe: Sequence[int],
+    nfe: Sequence[int] | int,
     *,
     n: int,
     metrics: Mapping[str, Metric],
-    times: Callable[[int], Times] | None = None,
+    times: Schedule | Mapping[str, Schedule] | None = None,
     rng: Any = 0,
     workers: int = 1,
     progress: bool = False,
 ) -> WorkPrecision:
     """Run every solver within every budget of score evaluations, and measure the samples.
 
-    A solver on a grid gets as many steps as its budget pays for (what a step costs is counted on
-    one sample).  A solver that chooses its own steps is asked for a setting that stays within the
-    budget, ``solver.within(process, x, nfe)``, as `BlackBox` offers it.  All runs share their
-    starts and noises.
+    A solver on a grid gets as many steps as its budget pays for; what they cost is counted on runs
+    of one sample in a few steps.  A solver that chooses its own steps is asked for a setting that
+    stays within the budget, ``solver.within(process, x, nfe)``, as `BlackBox` offers it.  A run
+    that spent more than its budget is thrown away and made with less.
 
     Parameters
     ----------
@@ -122,25 +130,30 @@ def work_precision(
         What the solvers integrate; None if every one brings its own.
     solvers : mapping
         From a name to a solver, or to a pair (process, solver).
-    nfe : sequence of int
+    nfe : int or sequence of int
         Budgets: evaluations of the score for each sample.
     n : int
-        Number of samples a run.
+        Number of samples a run, at least 2.
     metrics : mapping
-        From a name to a function of the samples (n, *D) that returns a number.
-    times : callable, optional
-        ``times(steps) -> Grid``; the uniform grid by default.
+        From a name to a function of the samples (n, *D) at the end, that returns a number.
+    times : callable or mapping, optional
+        ``times(steps) -> Grid`` for all solvers, or a mapping from names to such functions.  A
+        solver without one takes the uniform grid.
     rng : int, Generator, SeedSequence or None
-        Seed, the same for all runs.
+        Seed, the same for all runs: they share their starts, and a record is what
+        ``refsde.sample(process, solver, n, times=grid, rng=rng)`` gives, whatever else is run.
     workers : int
-        Tasks at a time, through joblib: threads, processes or a cluster, as
-        ``joblib.parallel_config`` says.  The results are the same, whichever and however many.
+        Tasks at a time, through joblib (-1: as many as there are cores): processes, threads or a
+        cluster, as ``joblib.parallel_config`` says.  The results are the same, whichever and
+        however many.
     progress : bool
         Show a progress bar (needs tqdm).
 
     Returns
     -------
     WorkPrecision
+        ``records``, ``table()``, ``to_dict()``; in ``skipped`` what a budget did not pay for, and
+        solvers that refuse the SDE.
 
     Raises
     ------
@@ -152,22 +165,25 @@ def work_precision(
     Examples
     --------
     >>> import refsde as rs
-    >>> ring, sde = rs.GaussianMixture.ring(8), rs.VP()
-    >>> flow, gap = rs.ProbabilityFlow(sde, ring.score(sde)), lambda x: rs.measure.frechet(x, ring)
-    >>> rs.measure.work_precision(flow, {"Heun": rs.Heun()}, [20], n=100, metrics={"F": gap}).records[0].nfe
-    20.0
+    >>> law = rs.GaussianMixture.ring(8)
+    >>> flow, far = rs.ProbabilityFlow(rs.VP(), law.score(rs.VP())), {"far": lambda x: abs(x).max()}
+    >>> rs.measure.work_precision(flow, {"Heun": rs.Heun()}, 25, n=100, metrics=far).records[0].nfe
+    24.0
     """
-    budgets, pairs = _check(process, solvers, nfe, metrics, workers)
+    budgets = list(dict.fromkeys(as_count(budget, "nfe", 1) for budget in np.atleast_1d(nfe)))
+    n, pairs = as_count(n, "n", 2), _pairs(process, solvers)
+    _check(budgets, metrics, workers)
+    schedules = _schedules(pairs, times)
     try:
         from joblib import Parallel, delayed
     except ImportError as missing:  # pragma: no cover
         raise ImportError("sweeps need joblib: pip install 'refsde[experiments]'") from missing
     key = run_key(rng)
     tasks = [(name, budget) for name in pairs for budget in budgets]
-    jobs = (
-        delayed(_task)(name, *pairs[name], budget, n, dict(metrics), times, key)
+    jobs = [
+        delayed(_task)(name, *pairs[name], budget, n, dict(metrics), schedules[name], key)
         for name, budget in tasks
-    )
+    ]
     outcomes: list[Record | str] = []
     with _bar(progress, sum(budget for _, budget in tasks)) as bar:
         # Results come in the order of the tasks, whoever finishes first.
@@ -177,9 +193,14 @@ def work_precision(
             if bar is not None:
                 bar.update(budget)
     records = tuple(outcome for outcome in outcomes if isinstance(outcome, Record))
-    return WorkPrecision(records, tuple(o for o in outcomes if isinstance(o, str)), n)
+    notes = dict.fromkeys(outcome for outcome in outcomes if isinstance(outcome, str))
+    return WorkPrecision(records, tuple(notes), n)
 
 
+# -- one run --------------------------------------------------------------------------------------
+
+
+@one_blas_thread()
 def _task(
     name: str,
     process: Process,
@@ -187,29 +208,51 @@ def _task(
     budget: int,
     n: int,
     metrics: dict[str, Metric],
-    times: Callable[[int], Times] | None,
+    schedule: Schedule | None,
     key: int,
 ) -> Record | str:
     """Run one solver within one budget: a record, or why it was not run."""
+    grid = schedule or _Uniform(process)
     try:
-        fitting = within_budget(process, solver, budget, times=times, rng=key)
-    except TypeError as wrong:  # a solver that does not take this process or SDE
+        if hasattr(solver, "bind"):
+            solver.bind(process, grid(2).ts)
+    except TypeError as wrong:  # not for this SDE
         return f"{name}: {wrong}"
-    if fitting is None:
+    allowed = budget
+    while fitted := _fit(process, solver, allowed, grid, Gaussian(key=key)):
+        start = time.thread_time()
+        solution = sample(process, fitted[0], n, times=fitted[1], noise=Gaussian(key=key))
+        seconds = time.thread_time() - start
+        excess = int(solution.nfe.max()) - budget
+        if excess <= 0:
+            break
+        allowed -= excess  # all the samples cost more than the few that were tried
+    else:
         return f"{name} within {budget}: even one step costs more"
-    start = time.thread_time()
-    solution = sample(process, fitting[0], n, times=fitting[1], noise=Gaussian(key=key))
-    seconds = time.thread_time() - start
-    good = (
-        solution.x[np.flatnonzero(solution.success)] if not solution.success.all() else solution.x
-    )
-    values = {
-        label: float(metric(good)) if len(good) > 1 else math.nan
-        for label, metric in metrics.items()
-    }
-    return Record(
-        name, budget, float(solution.nfe.mean()), seconds, float(solution.success.mean()), values
-    )
+    good = solution.x[solution.success]
+    good.setflags(write=False)  # a measure that writes would spoil the next one
+    values = {label: _value(label, metric, good) for label, metric in metrics.items()}
+    nfe, success = float(solution.nfe.mean()), float(solution.success.mean())
+    return Record(name, budget, nfe, fitted[1].n, seconds, success, values)
+
+
+@dataclass(frozen=True)
+class _Uniform:
+    """Equal steps of the process's own clock."""
+
+    process: Process
+
+    def __call__(self, steps: int) -> Grid:
+        return Grid.uniform(self.process.sde, steps)
+
+
+def _value(label: str, metric: Metric, x: Array) -> float:
+    if len(x) < 2:
+        return math.nan
+    value = metric(x)
+    if np.ndim(value) != 0:
+        raise TypeError(f"`metrics`[{label!r}] must return one number, got shape {np.shape(value)}")
+    return float(value)
 
 
 def within_budget(
@@ -217,10 +260,10 @@ def within_budget(
     solver: Any,
     budget: int,
     *,
-    times: Callable[[int], Times] | None = None,
+    times: Schedule | None = None,
     rng: Any = 0,
-) -> tuple[Solver, Times] | None:
-    """Solver and times that spend at most ``budget`` evaluations of the score on each sample.
+) -> tuple[Solver, Grid] | None:
+    """Solver and grid that spend at most ``budget`` evaluations of the score on each sample.
 
     Parameters
     ----------
@@ -228,9 +271,10 @@ def within_budget(
         What is integrated.
     solver : callable
         On a grid, it gets as many steps as the budget pays for.  One that chooses its own steps is
-        asked for a setting that fits, ``solver.within(process, x, budget)``.
+        asked for a setting that fits, ``solver.within(process, x, budget)``, on 256 samples; more
+        samples may cost a little more.
     budget : int
-        Evaluations of the score a sample.
+        Evaluations of the score for each sample.
     times : callable, optional
         ``times(steps) -> Grid``; the uniform grid by default.
     rng : int, Generator, SeedSequence or None
@@ -238,8 +282,13 @@ def within_budget(
 
     Returns
     -------
-    (solver, times) or None
+    (solver, grid) or None
         None if even the cheapest setting costs more.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the budget is no positive int, more steps cost no more, or the solver refuses.
 
     Examples
     --------
@@ -248,44 +297,94 @@ def within_budget(
     >>> rs.measure.within_budget(flow, rs.Heun(), 25)[1]
     Grid(12 steps from 1 to 0.001)
     """
-    sde, noise = process.sde, Gaussian(rng)
+    grid = times or _Uniform(process)
+    return _fit(process, solver, as_count(budget, "budget", 1), grid, Gaussian(rng))
+
+
+def _fit(
+    process: Process, solver: Any, budget: int, grid: Schedule, noise: Gaussian
+) -> tuple[Solver, Grid] | None:
     if hasattr(solver, "within"):
-        start = process.start(noise.start(np.zeros((PROBE, process.score.target.dim))))
-        fitting = solver.within(process, start, budget)
-        return None if fitting is None else (fitting, Grid.uniform(sde, 1))
-    grid = times if times is not None else partial(Grid.uniform, sde)
-    cost = int(sample(process, solver, 1, times=grid(2), noise=noise).nfe[0]) / 2
-    steps = int(budget / cost) if cost else budget
-    return (solver, grid(steps)) if steps else None
+        once = Grid.uniform(process.sde, 1)
+        x = sample(process, _stay, PROBE, times=once, noise=noise).x
+        within = solver.within(process, x, budget) if budget > 0 else None
+        return None if within is None else (within, once)
+    fixed, each = _cost(process, solver, grid, noise)
+    steps = int((budget - fixed) // each)
+    return (solver, grid(steps)) if steps >= 1 else None
 
 
-def _check(
-    process: Process | None, solvers: Any, nfe: Any, metrics: Any, workers: Any
-) -> tuple[list[int], dict[str, tuple[Process, Solver]]]:
+def _stay(process: Process, state: State, s: Time, noise: Any) -> State:
+    """Go nowhere: the start itself is what is wanted."""
+    return state._replace(t=s)
+
+
+def _cost(process: Process, solver: Any, grid: Schedule, noise: Gaussian) -> tuple[float, float]:
+    """Evaluations that a run costs whatever its length, and with each step, as counted."""
+    short, long = (sample(process, solver, 1, times=grid(k), noise=noise) for k in (2, 4))
+    if not (short.success[0] and long.success[0]):  # so coarse a grid may blow up, and end early
+        return 0.0, float(short.nfe[0] / (short.n_accepted[0] + (not short.success[0])))
+    each = (int(long.nfe[0]) - int(short.nfe[0])) / 2
+    if each <= 0:
+        raise ValueError(
+            f"`nfe` cannot be spent on {solver!r}: more steps cost no more evaluations "
+            f"({short.nfe[0]} in 2 steps, {long.nfe[0]} in 4); leave it out of the sweep"
+        )
+    return int(short.nfe[0]) - 2 * each, each
+
+
+# -- the public boundary --------------------------------------------------------------------------
+
+
+def _pairs(process: Process | None, solvers: Any) -> dict[str, tuple[Process, Solver]]:
     if not isinstance(solvers, Mapping) or not solvers:
         raise TypeError(
-            f"`solvers` must map names to solvers, got {solvers!r}: pass {{'Heun': Heun()}}"
+            f"`solvers` must map names to solvers, got {solvers!r}: pass {{'Heun': refsde.Heun()}}"
         )
-    if not isinstance(metrics, Mapping) or not all(callable(metric) for metric in metrics.values()):
-        raise TypeError(f"`metrics` must map names to functions of the samples, got {metrics!r}")
-    budgets = [int(budget) for budget in np.atleast_1d(nfe)]
-    if not budgets or any(budget < 1 for budget in budgets):
-        raise ValueError(f"`nfe` must hold positive budgets, got {nfe!r}")
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers == 0:
-        raise ValueError(f"`workers` must be a non-zero int, as joblib's n_jobs, got {workers!r}")
-    pairs = {}
+    pairs: dict[str, tuple[Process, Solver]] = {}
     for name, entry in solvers.items():
-        own, solver = entry if isinstance(entry, tuple) else (process, entry)
+        own, solver = entry if isinstance(entry, tuple) and len(entry) == 2 else (process, entry)
         if own is None:
             raise TypeError(
                 f"`process` is None and `solvers`[{name!r}] brings none: pass (process, solver)"
             )
-        if not callable(solver):
-            raise TypeError(
-                f"`solvers`[{name!r}] must be a solver or (process, solver), got {solver!r}"
-            )
+        try:
+            check_accepts(solver, own)
+        except TypeError as wrong:
+            raise TypeError(f"`solvers`[{name!r}]: {wrong}, as a pair (process, solver)") from wrong
         pairs[str(name)] = (own, solver)
-    return budgets, pairs
+    return pairs
+
+
+def _check(budgets: list[int], metrics: Any, workers: Any) -> None:
+    if not budgets:
+        raise ValueError("`nfe` must hold at least one budget, got none: pass [10, 20, 50]")
+    good = isinstance(metrics, Mapping) and all(callable(metric) for metric in metrics.values())
+    if not good or not metrics:
+        raise TypeError(
+            f"`metrics` must map names to functions of the samples, got {metrics!r}: pass "
+            "{'F': lambda x: refsde.measure.frechet(x, law)}"
+        )
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers == 0:
+        raise ValueError(f"`workers` must be a non-zero int, as joblib's n_jobs, got {workers!r}")
+
+
+def _schedules(pairs: Mapping[str, Any], times: Any) -> dict[str, Schedule | None]:
+    if isinstance(times, Mapping):
+        unknown = sorted(set(times) - set(pairs))
+        if unknown:
+            raise ValueError(
+                f"`times` names {unknown}, not among `solvers` {sorted(pairs)}: rename"
+            )
+    own = {name: times.get(name) if isinstance(times, Mapping) else times for name in pairs}
+    for name, schedule in own.items():
+        if schedule is None or (callable(schedule) and isinstance(schedule(2), Grid)):
+            continue
+        raise TypeError(
+            f"`times` must make a Grid of any number of steps, got {schedule!r} for {name!r}: pass "
+            "lambda steps: refsde.Grid.power(sde, steps)"
+        )
+    return own
 
 
 def _bar(show: bool, total: int) -> Any:

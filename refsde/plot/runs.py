@@ -95,6 +95,7 @@ def work_precision(
     floor: Any = None,
     ax: Axes | None = None,
     label: Callable[[Any], str] = str,
+    order: Sequence[Any] | None = None,
 ) -> Axes:
     """Draw error against work on log scales, one line a solver.
 
@@ -116,6 +117,8 @@ def work_precision(
         Where to draw; a new figure by default.
     label : callable
         Makes a solver's name in the legend.
+    order : sequence, optional
+        All solvers, so that each keeps its colour and mark in pictures that show only some of them.
 
     Returns
     -------
@@ -141,7 +144,9 @@ def work_precision(
         )
     top = None if floor is None else _top_of(floor)
     ax = some_axes(ax, (6.0, 4.2))
-    for i, (solver, (nfe, values)) in enumerate(lines.items()):
+    places = list(lines) if order is None else [*order, *(s for s in lines if s not in order)]
+    for solver, (nfe, values) in lines.items():
+        i = places.index(solver)
         good = np.isfinite(values) & (values != 0)
         lost = f" ({np.count_nonzero(~good)} not drawn)" if not good.all() else ""
         style: dict[str, Any] = {"color": COLOURS[i % 7], "marker": MARKERS[i % 8], "ms": 6}
@@ -152,7 +157,7 @@ def work_precision(
             ax.plot(nfe[below], -values[below], ls="", mfc="white", label="_negative", **style)
     ax.set(xscale="log", yscale="log", xlabel="NFE  (score evaluations a sample)")
     ax.set_ylabel(f"|{metric}|  (magnitude; hollow: negative)" if signed else metric)
-    _plain_ticks(ax, np.unique(np.concatenate([nfe for nfe, _ in lines.values()])))
+    _plain_ticks(ax, np.concatenate([nfe for nfe, _ in lines.values()]))
     if top is not None:
         low = min(ax.get_ylim()[0], top / 2)
         ax.axhspan(low, top, color="0.85", zorder=0, label="noise floor: exact draws, same size")
@@ -267,8 +272,13 @@ def _plain_ticks(ax: Axes, nfes: np.ndarray) -> None:
     """Write 10, 20, 50 on the axis of work, where the runs are, instead of powers of ten."""
     from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
-    if len(nfes) <= 10:
-        ax.xaxis.set_major_locator(FixedLocator([float(k) for k in nfes]))
+    apart: list[float] = []
+    values, counts = np.unique(nfes, return_counts=True)
+    for nfe in values[np.argsort(-counts, kind="stable")]:  # of numbers that would touch, the usual
+        if all(not 0.8 < nfe / other < 1.25 for other in apart):
+            apart.append(float(nfe))
+    if len(apart) <= 10:
+        ax.xaxis.set_major_locator(FixedLocator(apart))
         ax.xaxis.set_major_formatter(ScalarFormatter())
         ax.xaxis.set_minor_formatter(NullFormatter())
 

@@ -42,6 +42,34 @@ def _zero(value: Any) -> bool:
     return not per_sample(value) and value == 0
 
 
+# Fractions are dataclasses, not closures: they compare, print and pickle, and so do their solvers.
+
+
+@dataclass(frozen=True)
+class _Tempered:
+    """The fraction 1 - e^(-2 tau^2 h)."""
+
+    tau: float
+
+    def __call__(self, sde: SDE, t: Time, s: Time) -> Any:
+        # e^(-h) = rho_s / rho_t, so that s = 0 needs no infinite h
+        return 1 - (sde.rho(s) / sde.rho(t)) ** (2 * self.tau**2)
+
+
+@dataclass(frozen=True)
+class _Extended:
+    """The fraction 1 - (phi(rho_s) rho_t / (phi(rho_t) rho_s))^2."""
+
+    phi: Callable[[Any], Any]
+
+    def __call__(self, sde: SDE, t: Time, s: Time) -> Any:
+        rho_t, rho_s = sde.rho(t), sde.rho(s)
+        if _zero(rho_s):
+            return 1.0  # the step onto the data adds no noise, whatever its share
+        kept = self.phi(rho_s) * rho_t / (self.phi(rho_t) * rho_s)
+        return 1 - kept * kept
+
+
 @dataclass(frozen=True)
 class OneStep:
     r"""The one-step family: any fraction nu^2 of fresh noise.
@@ -100,23 +128,14 @@ class OneStep:
         """First-order SDE-DPM-Solver++ (and stochastic DDIM in gDDIM, SA-Solver): 1 - e^(-2 tau^2 h)."""
         if not (math.isfinite(tau) and tau >= 0):
             raise ValueError(f"`tau` must be finite and non-negative, got {tau!r}: 1 is DDPM's noise")
-        # e^(-h) = rho_s / rho_t, so that s = 0 needs no infinite h
-        return cls(lambda sde, t, s: 1 - (sde.rho(s) / sde.rho(t)) ** (2 * tau**2))
+        return cls(_Tempered(tau))
 
     @classmethod
     def er_sde(cls, phi: Callable[[Any], Any]) -> OneStep:
         """First-order ER-SDE with the noise function ``phi(rho)``: rho is the flow, rho^2 the reverse SDE."""
         if not callable(phi):
             raise TypeError(f"`phi` must be a function of rho, got {phi!r}: try lambda rho: rho**2")
-
-        def fraction(sde: SDE, t: Time, s: Time) -> Any:
-            rho_t, rho_s = sde.rho(t), sde.rho(s)
-            if _zero(rho_s):
-                return 1.0  # the step onto the data adds no noise, whatever its share
-            kept = phi(rho_s) * rho_t / (phi(rho_t) * rho_s)
-            return 1 - kept * kept
-
-        return cls(fraction)
+        return cls(_Extended(phi))
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""

@@ -95,7 +95,14 @@ def _exp_normalise(logits: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-    law: Law, x: np.ndarray, a: Level, s: Level, want: Wanted, u: np.ndarray | None = None
+    law: Law,
+    x: np.ndarray,
+    a: Level,
+    s: Level,
+    want: Wanted,
+    u: np.ndarray | None = None,
+    *,
+    fast: bool = False,
 ) -> dict[str, np.ndarray]:
     """Evaluate what is wanted of the law of a x_0 + s z at the points ``x`` (n, d).
 
@@ -111,6 +118,8 @@ def evaluate(
         Which results.
     u : array (n, d), optional
         Directions, for "jvp".
+    fast : bool
+        Whether a score alone may take one matrix product instead of two.
     """
     law = law.cast(x.dtype)
     n, K = len(x), len(law.log_w)
@@ -123,6 +132,8 @@ def evaluate(
     isotropic = law.lam.shape[1] == 1 and bool(np.all(law.lam == law.lam[0]))
     if isotropic and not want & {"divergence", "jvp"}:
         _isotropic(law, x, a, s, out)
+    elif fast and want == {"score"} and law.U is not None and isinstance(a, float):
+        _one_product(law, x, a, float(s), out["score"])
     else:
         _general(law, x, a, s, out, u)
     return out
@@ -135,9 +146,8 @@ def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.nd
     lam + s^2.
     """
     K, d = law.mu.shape
-    centre = np.mean(
-        law.mu, axis=0
-    )  # shifts x and the means together: smaller products, fewer lost digits
+    # Shifting x and the means together makes products smaller and loses fewer digits.
+    centre = np.mean(law.mu, axis=0)
     mu = law.mu - centre
     half_norm, log_w = np.sum(mu * mu, axis=1)[:, None] / 2, law.log_w[:, None]
     sums = np.concatenate([mu.T, np.ones((1, K), x.dtype)])  # one product gives sum r mu and sum r
@@ -177,6 +187,35 @@ def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.nd
             gap = X - at * mu.T[:, best]
             normal = -0.5 * (np.sum(gap * gap, axis=0) / v + d * (np.log(v) + _LOG_2PI))
             out["logpdf"][rows] = (law.log_w[best] + normal + np.log(total))[:kept]
+
+
+def _one_product(law: Law, x: np.ndarray, a: float, s: float, score: np.ndarray) -> None:
+    """Score with one matrix product a block, by the precisions P_k = U_k diag(1/v_k) U_k^T.
+
+    G_k = P_k (x - a mu_k),   l_k = log w_k - (x - a mu_k).G_k / 2 + log det(P_k) / 2,
+    score = -sum_k r_k G_k.  The quadratic form is a difference of large terms, which the logarithm of
+    the density would feel and responsibilities do not.
+    """
+    assert law.U is not None
+    K, d = law.mu.shape
+    centre = np.mean(law.mu, axis=0)
+    mu = (law.mu - centre)[:, :, None]
+    v = x.dtype.type(a * a) * law.lam + x.dtype.type(s * s)
+    P = (law.U / v[:, None, :]) @ law.U.transpose(0, 2, 1)
+    Pmu = P @ mu
+    product = np.concatenate([P, -Pmu], axis=2).reshape(K * d, d + 1)  # acts on (x, a)
+    pull = np.concatenate([Pmu, -mu.transpose(0, 2, 1) @ Pmu], axis=1)[:, :, 0]  # mu_k.G_k of (x, a)
+    level = law.log_w[:, None] - 0.5 * np.sum(np.log(v), axis=1)[:, None]
+    for rows, block in _lifted(x, _width(K * d, x.itemsize), a):
+        block[:d] -= centre[:, None] * block[d]
+        G = (product @ block).reshape(K, d, -1)
+        logits = np.einsum("dn,kdn->kn", block[:d], G)
+        logits -= (pull @ block) * block[d]
+        logits *= -0.5
+        logits += level
+        _exp_normalise(logits)
+        logits /= -np.sum(logits, axis=0)
+        score[rows] = np.einsum("kn,kdn->nd", logits, G)[: rows.stop - rows.start]
 
 
 class _Basis:

@@ -53,6 +53,8 @@ class TargetScore:
         The law of the data, at t = 0.
     sde : SDE
         What diffuses it.
+    fast : bool
+        For mixtures with full covariances: see `GaussianMixture.score`.
 
     Notes
     -----
@@ -73,9 +75,10 @@ class TargetScore:
     -2.0
     """
 
-    def __init__(self, target: Any, sde: SDE) -> None:
+    def __init__(self, target: Any, sde: SDE, *, fast: bool = False) -> None:
         self.target = target
         self.sde = sde
+        self._options = {"fast": True} if fast else {}
 
     def __call__(self, x: Array, t: Time) -> Array:
         """Gradient of log p_t at ``x``, shape (B, d)."""
@@ -140,7 +143,7 @@ class TargetScore:
         a, s = self.sde.alpha(t), self.sde.sigma(t)
         if is_numpy(x):
             with one_blas_thread():
-                return dict(self.target._evaluate(x, a, s, want, u))
+                return dict(self.target._evaluate(x, a, s, want, u, **self._options))
         return dict(self.target._evaluate(x, a, s, want, u))
 
     def __repr__(self) -> str:

@@ -220,9 +220,19 @@ class GaussianMixture:
 
     # -- exact answers ---------------------------------------------------------------------------
 
-    def score(self, sde: SDE) -> TargetScore:
-        """Exact score of this law diffused by ``sde``: call it as ``score(x, t)``."""
-        return TargetScore(self, sde)
+    def score(self, sde: SDE, *, fast: bool = False) -> TargetScore:
+        """Exact score of this law diffused by ``sde``: call it as ``score(x, t)``.
+
+        Parameters
+        ----------
+        sde : SDE
+            What diffuses the data.
+        fast : bool
+            With full covariances, compute scores with one matrix product instead of two: about half
+            the time for n much larger than d.  The score keeps its accuracy unless a covariance is
+            nearly singular; densities and everything else take the safe form regardless.
+        """
+        return TargetScore(self, sde, fast=fast)
 
     def at(self, sde: SDE, t: float) -> GaussianMixture:
         """Law p_t of alpha(t) x_0 + sigma(t) z, again a mixture; ``t`` is a float in [0, T]."""
@@ -342,7 +352,14 @@ class GaussianMixture:
         return made
 
     def _evaluate(
-        self, x: Array, a: Any, s: Any, want: frozenset[str], u: Array | None = None
+        self,
+        x: Array,
+        a: Any,
+        s: Any,
+        want: frozenset[str],
+        u: Array | None = None,
+        *,
+        fast: bool = False,
     ) -> dict[str, Array]:
         noiseless = np.any(to_numpy(s) == 0) if per_sample(s) else s == 0
         if noiseless and np.any(self._law.lam == 0):
@@ -350,7 +367,7 @@ class GaussianMixture:
                 "a singular covariance has no density at sigma = 0: use t > 0, or target.at(sde, t)"
             )
         if _is_numpy(x):
-            return evaluate(self._law, x, level(a), level(s), want, u)
+            return evaluate(self._law, x, level(a), level(s), want, u, fast=fast)
         return mixture_formula(self._law, x, a, s, u)
 
     def __repr__(self) -> str:

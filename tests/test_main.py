@@ -1,0 +1,124 @@
+"""The command line, as a newcomer uses it: small races, files, and his mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refsde as rs
+from refsde import race
+from refsde.__main__ import main
+
+SMALL = ["--solvers", "em,heun,rk45", "--nfe", "20,50", "-n", "300", "--workers", "1"]
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("target", ["ring", "digits"])
+def test_race_prints_a_table_and_writes_its_files(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, file = tmp_path / "out", tmp_path / "race.json"
+    assert run("race", "--target", target, *SMALL, "--out", out, "--json", file) == 0
+    printed = capsys.readouterr().out
+    assert "exact draws" in printed and "-- budget 20" in printed and "log-density gap" in printed
+    for name in ("race.png", "samples.png"):
+        assert (out / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    data = json.loads(file.read_text())
+    assert {r["solver"] for r in data["records"]} == {"em", "heun", "rk45"}
+    assert all(r["nfe"] <= r["budget"] + 6 for r in data["records"])  # a step of RK45 costs 6
+    assert set(data["floors"]) >= {"log_density_gap", "dispersion", "mode_weights", "flow_rms"}
+    assert all("flow_rms" not in r["values"] for r in data["records"] if r["solver"] == "em")
+
+
+@pytest.mark.parametrize("sde", ["vp", "subvp", "ve", "edm", "cosine"])
+def test_every_sde_races_with_every_solver(sde: str, tmp_path: Path) -> None:
+    file = tmp_path / "race.json"
+    arguments = ["--target", "ring", "--sde", sde, "--solvers", "all", "--nfe", "60", "-n", "50"]
+    assert run("race", *arguments, "--workers", "1", "--out", tmp_path, "--json", file) == 0
+    data = json.loads(file.read_text())
+    ran = {r["solver"] for r in data["records"]}
+    skipped = {note.partition(":")[0].partition(" ")[0] for note in data["skipped"]}
+    assert ran | skipped == set(race.SOLVERS) and all(r["success"] == 1 for r in data["records"])
+    assert (skipped == {"ancestral"}) == (sde == "subvp")  # its chain was never published
+
+
+def test_a_race_is_the_same_for_any_number_of_workers() -> None:
+    course = race.Course(rs.GaussianMixture.ring(), rs.VP(), 200)
+    one, two = (race.run(course, ["em", "heun"], [10, 20], workers=k) for k in (1, 2))
+    assert [r.values for r in one.results.records] == [r.values for r in two.results.records]
+
+
+def test_a_race_ranks_heun_before_euler_and_stars_what_is_chance() -> None:
+    course = race.Course(rs.GaussianMixture.ring(), rs.VP(), 2000)
+    result = race.run(course, ["euler", "heun"], [100])
+    euler, heun = (record.values for record in result.results.records)
+    assert heun["flow_rms"] < 0.5 * euler["flow_rms"]
+    gap = result.columns["log_density_gap"]
+    assert gap.chance(heun["log_density_gap"]) and gap.floor == 0 and gap.spread < 0.05
+    # mutant: a solver with twice the noise must not pass as chance
+    x = course.law.sample(2000, rng=3)
+    assert not gap.chance(gap.value(x + 0.2 * np.random.default_rng(0).standard_normal(x.shape)))
+
+
+def test_sample_writes_samples_and_a_picture(tmp_path: Path) -> None:
+    assert run("sample", "--target", "ring", "--nfe", 20, "-n", 30, "--out", tmp_path) == 0
+    loaded = rs.Solution.load(tmp_path / "samples.npz")
+    assert loaded.x.shape == (30, 2) and int(loaded.nfe[0]) == 20
+    assert (tmp_path / "samples.png").exists()
+    again = race.Course(rs.GaussianMixture.ring(), rs.VP(), 30).sample("heun", 20, 30)
+    assert np.array_equal(again.x, loaded.x)
+
+
+def test_a_target_from_a_file(tmp_path: Path) -> None:
+    ring = rs.GaussianMixture.ring(3)
+    np.savez(tmp_path / "law.npz", weights=ring.weights, means=ring.means, covs=ring.covs)
+    np.savez(tmp_path / "data.npz", X=ring.sample(200, rng=0))
+    for name in ("law.npz", "data.npz"):
+        arguments = ["--solvers", "euler", "--nfe", "10", "-n", "50", "--out", tmp_path]
+        assert run("race", "--target", tmp_path / name, *arguments, "--workers", 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["race", "--target", "cats"], "--target must be one of digits, patches, ring"),
+        (["race", "--target", "missing.npz"], "cannot be read"),
+        (["race", "--solvers", "em,magic"], "no solver 'magic': choose from em"),
+        (["race", "--nfe", "0"], "positive whole number"),
+        (["race", "--sde", "ddpm"], "invalid choice: 'ddpm'"),
+        (["race", "-n", "-5"], "positive whole number"),
+        (["sample", "--solver", "heun", "--nfe", "1", "--target", "ring"], "allow more"),
+        ([], "required"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    try:
+        status = run(*arguments, *(["--out", tmp_path] if arguments else []))
+    except SystemExit as stop:  # argparse's own
+        status = int(stop.code or 0)
+    told = capsys.readouterr().err
+    assert status == 2 and says in told and "Traceback" not in told
+
+
+def test_a_file_that_is_no_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "x.npz", foo=np.zeros(3))
+    assert run("race", "--target", tmp_path / "x.npz") == 2
+    assert "needs weights, means, covs" in capsys.readouterr().err
+
+
+def test_the_module_runs_and_help_shows_examples() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "refsde", "race", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "examples:" in done.stdout and "seconds" in done.stdout
+    assert all(name in done.stdout for name in race.SOLVERS)
