@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "race",
         help="compare solvers at equal budgets of score evaluations",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Run solvers at equal budgets of score evaluations on a target with an exact score,\n"
+        description="Run solvers at equal budgets of score evaluations on a target with exact score,\n"
         "and print their errors beside what exact draws of the same number show.",
         epilog=f"""solvers:
 {names}
@@ -163,7 +163,7 @@ examples:
             "--target",
             default="digits",
             metavar="NAME",
-            help="digits, patches, ring, or FILE.npz with weights, means, covs or data X (default digits)",
+            help="digits (default), patches, ring, or FILE.npz with weights, means, covs or data X",
         )
         command.add_argument(
             "--sde", default="vp", choices=list(SDES), help="forward SDE (default vp)"

@@ -1,8 +1,8 @@
 """The loop over time, and the runs built on it.
 
-`iterate` is the only loop over time in the package: a generator that asks the times for a target, the
-solver for a step and the times for a verdict.  `sample` drives it, one block of samples after another
-or in threads, and gathers a `Solution`.
+`iterate` is the only loop over time in the package: a generator that asks the times for a target,
+the solver for a step and the times for a verdict.  `sample` drives it, one block of samples after
+another or in threads, and gathers a `Solution`.
 """
 
 from __future__ import annotations
@@ -110,20 +110,20 @@ def iterate(
     Yields
     ------
     State
-        First the initial state, then one after every step, always of all B samples.  A sample whose new
-        state is not finite leaves the batch and keeps its last good state.
+        First the initial state, then one after every step, always of all B samples.  A sample whose
+        new state is not finite leaves the batch and keeps its last good state.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is wrong, such as a solver that does not accept the process; or in mid-run, if
-        the solver does not return a `State` of the same batch at the time it was sent to.
+        If an argument is wrong, such as a solver that does not accept the process; or in mid-run,
+        if the solver does not return a `State` of the same batch at the time it was sent to.
 
     Examples
     --------
     >>> import refsde as rs, numpy as np
-    >>> grid = rs.Grid.uniform(rs.VP(), 2).reversed()
-    >>> run = rs.iterate(rs.ForwardSDE(rs.VP()), rs.EulerMaruyama(), np.ones((3, 1)), grid, rs.Gaussian(0))
+    >>> process, grid = rs.ForwardSDE(rs.VP()), rs.Grid.uniform(rs.VP(), 2).reversed()
+    >>> run = rs.iterate(process, rs.EulerMaruyama(), np.ones((3, 1)), grid, rs.Gaussian(0))
     >>> [round(state.t, 4) for state in run]
     [0.001, 0.5005, 1.0]
     """
@@ -251,7 +251,8 @@ def sample(
     n : int, optional
         Number of samples; not needed with ``x``.
     times : Grid or int
-        When to step; an int is that many equal steps, from T to t_end (from 0 to T for a ForwardSDE).
+        When to step; an int is that many equal steps, from T to t_end (from 0 to T for a
+        ForwardSDE).
     x : array (n, *D), optional
         Start here instead of at the prior.  Its library, dtype and device are those of the result.
     shape : tuple of int, optional
@@ -259,8 +260,8 @@ def sample(
     rng : int, Generator, SeedSequence or None
         Seed of the start and of the noise.
     noise : Noise, optional
-        Source of the noise, `Gaussian(rng)` by default.  The start still comes from ``rng``, or from
-        ``noise`` if that is a `Gaussian` and ``rng`` is None.
+        Source of the noise, `Gaussian(rng)` by default.  The start still comes from ``rng``, or
+        from ``noise`` if that is a `Gaussian` and ``rng`` is None.
     keep : "all", int or None
         Store the path: every step, or every k-th (with both ends).
     denoise : {"none", "tweedie", "last_mean"}
@@ -271,8 +272,8 @@ def sample(
     progress : bool
         Show a progress bar (needs tqdm).
     callback : callable, optional
-        Called as ``callback(state, rows)`` after every step of a block of samples; from worker threads
-        if ``workers > 1``.
+        Called as ``callback(state, rows)`` after every step of a block of samples; from worker
+        threads if ``workers > 1``.
     on_failure : {"mark", "raise"}
         What to do about samples that cease to be finite: mark them in ``success``, or raise.
     dtype : dtype
@@ -293,7 +294,8 @@ def sample(
     --------
     >>> import refsde as rs
     >>> sde, target = rs.VP(), rs.GaussianMixture.ring(8)
-    >>> sol = rs.sample(rs.ReverseSDE(sde, target.score(sde)), rs.EulerMaruyama(), 100, times=50, rng=0)
+    >>> process = rs.ReverseSDE(sde, target.score(sde))
+    >>> sol = rs.sample(process, rs.EulerMaruyama(), 100, times=50, rng=0)
     >>> sol.x.shape, int(sol.nfe[0]), bool(sol.success.all())
     ((100, 2), 50, True)
     """
@@ -382,7 +384,7 @@ def _run(
 
 
 def _tweedie(process: Process, state: State, tally: Tally, step: int) -> Array:
-    """Return the posterior means of x_0; what cannot be denoised fails in ``step`` and stays as it is."""
+    """Return the posterior means of x_0; what cannot be denoised fails in ``step`` and stays."""
     alive = np.flatnonzero(tally.failed_step == 0)
     if not len(alive):
         return state.x
@@ -402,7 +404,8 @@ def _gather(blocks: list[_Block], noise: Noise, steps: int | None) -> Solution:
 
     path = None
     if blocks[0].path:
-        # Blocks may differ in length (adaptive steps, or all samples lost): the shorter repeat their end.
+        # Blocks may differ in length (adaptive steps, or all samples lost): the shorter repeat
+        # their end.
         longest = max((block.path for block in blocks), key=len)
         m = len(longest)
         padded = [block.path + [block.path[-1]] * (m - len(block.path)) for block in blocks]

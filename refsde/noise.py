@@ -56,7 +56,8 @@ class Gaussian:
     def __init__(self, rng: Any = None, *, key: int | None = None) -> None:
         if key is not None and not (isinstance(key, int | np.integer) and 0 <= key < 2**64):
             raise ValueError(
-                f"`key` must be an int in [0, 2**64), got {key!r}: pass solution.seed_entropy, or `rng`"
+                f"`key` must be an int in [0, 2**64), got {key!r}: pass solution.seed_entropy, or "
+                "`rng`"
             )
         self.key = run_key(rng) if key is None else int(key)
         self._rows: np.ndarray | None = None
@@ -105,7 +106,7 @@ class Gaussian:
 
 
 def _ascending(rows: ArrayLike) -> np.ndarray:
-    """Indices of samples, checked: a block is drawn in order, so another order would mix them up."""
+    """Indices of samples, checked: blocks are drawn in order, so another order would mix them."""
     index = np.asarray(rows)
     if (
         index.ndim != 1
@@ -114,7 +115,8 @@ def _ascending(rows: ArrayLike) -> np.ndarray:
         or np.any(np.diff(index) <= 0)
     ):
         raise ValueError(
-            f"`rows` must be indices of samples, non-negative and ascending, got {rows!r}: sort them"
+            f"`rows` must be indices of samples, non-negative and ascending, got {rows!r}: sort "
+            "them"
         )
     return index
 
@@ -185,7 +187,8 @@ class StoredPath:
         """Draw a path of the batch ``shape`` (B, *D) on the times ``t``, with areas if asked."""
         times = np.sort(np.asarray(t, dtype=float))
         source, x = Gaussian(rng), np.zeros(shape)
-        # The normals beside the path go on where its own end: from the start they would repeat them.
+        # The normals beside the path go on where its own end: from the start they would repeat
+        # them.
         pairs = [source.levy(a, b, x) for a, b in zip(times[:-1], times[1:], strict=True)]
         w = np.concatenate([np.zeros((1, *shape)), np.cumsum([dw for dw, _ in pairs], axis=0)])
         path = cls(times, w, np.array([area for _, area in pairs]) if levy else None)
@@ -225,7 +228,9 @@ class StoredPath:
         return self._normals.normal(x)
 
     def _shaped(self, values: np.ndarray, x: Array) -> Array:
-        if values.shape != tuple(x.shape):  # NumPy would broadcast, and coordinates share their noise
+        if values.shape != tuple(
+            x.shape
+        ):  # NumPy would broadcast, and coordinates share their noise
             raise ValueError(
                 f"`w` holds states of shape {values.shape} here, but `x` has {tuple(x.shape)}: "
                 "store one value a sample and coordinate, and take samples with on(rows)"

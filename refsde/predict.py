@@ -133,9 +133,13 @@ def from_prediction(model: Any, sde: SDE, predicts: Prediction = "eps") -> Score
     if predicts not in get_args(Prediction):
         raise ValueError(f"`predicts` must be one of {get_args(Prediction)}, got {predicts!r}")
     if not callable(model):
-        raise TypeError(f"`model` must be callable as model(x, t), got {model!r}: wrap it in a function")
+        raise TypeError(
+            f"`model` must be callable as model(x, t), got {model!r}: wrap it in a function"
+        )
     if isinstance(sde, type) or not hasattr(sde, "alpha"):
-        raise TypeError(f"`sde` must be an SDE such as refsde.VP(), got {sde!r}: pass the one it knows")
+        raise TypeError(
+            f"`sde` must be an SDE such as refsde.VP(), got {sde!r}: pass the one it knows"
+        )
     return _Predicted(model, sde, predicts)
 
 

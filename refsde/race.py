@@ -479,14 +479,12 @@ def _three(race: Race, file: Path) -> Path:
     for name in [name for name in ("em", "ddim", "heun") if name in ran] or list(ran)[:3]:
         gap = ran[name].values["log_density_gap"]
         title = f"{SOLVERS[name].says}\n{ran[name].nfe:.0f} evaluations, gap {gap:+.1f} nats"
-        rows[title] = course.sample(
-            name, budget, SHOWN
-        ).x
+        rows[title] = course.sample(name, budget, SHOWN).x
     return portrait(course, rows, file)
 
 
 def portrait(course: Course, rows: Mapping[str, np.ndarray], file: Path) -> Path:
-    """Write a picture of samples, a panel for each name, beside the data (or exact draws of the law)."""
+    """Write a picture of samples, a panel for each name, beside the data (or exact draws)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

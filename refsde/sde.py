@@ -81,7 +81,7 @@ def _check_end(owner: str, t_end: float, T: float) -> None:
 
 
 class LinearSDE:
-    """Common ground of the SDEs; give ``alpha``, ``sigma``, ``f``, ``g2``, ``t_of_lam`` to make one.
+    """Common ground of the SDEs; give alpha, sigma, f, g2 and t_of_lam to make one of your own.
 
     Subclass it to add an SDE of your own; override ``rho`` where ``sigma / alpha`` loses digits.
 

@@ -70,7 +70,7 @@ class Solution:
     seed_entropy: int | None
 
     def save(self, file: str | os.PathLike[str]) -> None:
-        """Write everything to an ``.npz`` file (no pickles); samples of any library become NumPy."""
+        """Write everything to an ``.npz`` file, without pickles; samples become NumPy."""
         extra: dict[str, Any] = (
             {} if self.path is None else {"path_t": self.path.t, "path_x": self.path.x}
         )
@@ -112,7 +112,8 @@ class Solution:
         lengths = {name: held[name].shape[:1] for name in ("x", *_ARRAYS)}
         if len(set(lengths.values())) > 1 or () in lengths.values():
             raise ValueError(
-                f"`file` {os.fspath(file)!r} holds arrays that disagree about the number of samples, "
+                f"`file` {os.fspath(file)!r} holds arrays that disagree about the number of "
+                "samples, "
                 f"{lengths}: pass a file written by Solution.save"
             )
         return cls(
@@ -126,7 +127,8 @@ class Solution:
     def __repr__(self) -> str:
         low, high = int(self.nfe.min()), int(self.nfe.max())
         nfe = f"{low}" if low == high else f"{low} to {high}"
-        return f"Solution({len(self.nfe)} samples of shape {tuple(self.x.shape[1:])}, {nfe} NFE: {self.message})"
+        what = f"{len(self.nfe)} samples of shape {tuple(self.x.shape[1:])}"
+        return f"Solution({what}, {nfe} NFE: {self.message})"
 
 
 _ARRAYS = ("t", "nfe", "n_accepted", "n_rejected", "success")
@@ -142,7 +144,9 @@ def summary(failed_step: np.ndarray, t: np.ndarray, steps: int | None) -> str:
         return f"all {n} samples {end}{pace}"
     first = int(np.argmin(np.where(failed_step > 0, failed_step, np.iinfo(np.int64).max)))
     lost = (
-        f"{failed} of {n} samples stopped with a non-finite state, the first (sample {first}) in step "
-        f"{failed_step[first]} from t = {t[first]:g}: look at the score there, or take smaller steps"
+        f"{failed} of {n} samples stopped with a non-finite state, the first (sample {first}) in "
+        "step "
+        f"{failed_step[first]} from t = {t[first]:g}: look at the score there, or take smaller "
+        "steps"
     )
     return f"{lost}; the other {n - failed} {end}{pace}" if failed < n else lost

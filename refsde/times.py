@@ -167,7 +167,9 @@ def _end(sde: SDE, n: int, t_end: float | None) -> float:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"`n` must be a positive int, the number of steps, got {n!r}: pass n=50")
     if not hasattr(sde, "t_end") or isinstance(sde, type):
-        raise TypeError(f"`sde` must be an SDE such as refsde.VP(), got {sde!r}: the grid runs on its clock")
+        raise TypeError(
+            f"`sde` must be an SDE such as refsde.VP(), got {sde!r}: the grid runs on its clock"
+        )
     try:
         end = float(sde.t_end if t_end is None else t_end)
     except (TypeError, ValueError) as problem:
@@ -186,7 +188,8 @@ def _lam(sde: SDE, t: float) -> float:
     lam = float(sde.lam(t))
     if not math.isfinite(lam):
         raise ValueError(
-            f"`t_end` must be where lam is finite, got lam = {lam} at t = {t:g}: a grid in lam or rho "
+            f"`t_end` must be where lam is finite, got lam = {lam} at t = {t:g}: a grid in lam or "
+            "rho "
             "needs t_end > 0 and alpha(T) > 0"
         )
     return lam

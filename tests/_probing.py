@@ -1,4 +1,4 @@
-r"""How the solver tests look at refsde: problems, the sampler's affine map read exactly, mutants, moments."""
+"""How the solver tests look at refsde: problems, exact affine maps, mutants, moments."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ import refsde as rs
 
 Z = 5.0  # a z-score beyond which a moment is wrong: two-sided false-positive rate 5.7e-7 a moment
 
-# -- problems -------------------------------------------------------------------------------------
+# -- problems --------------------------------------------------------------------------------------
 
 BETAS = np.linspace(0.01, 0.5, 16)
 SIGMAS = np.geomspace(0.05, 30.0, 16)
 
 
 class Case(NamedTuple):
-    """An SDE of refsde beside the same schedule written out; ``family`` is how its chain is published."""
+    """An SDE of refsde beside its schedule written out; ``family``: how its chain is published."""
 
     sde: Any
     schedule: Schedule
@@ -84,9 +84,10 @@ def problem(name: str, d: int = 1, n: int = 16) -> Problem:
 
 
 def normal_data(m: float, std: float, sde: Any = None, schedule: Schedule | None = None) -> Problem:
-    """N(m, std^2) in one dimension, under VP(0.1, 20) unless told otherwise; the grid is a placeholder.
+    """N(m, std^2) on the line, under VP(0.1, 20) unless told otherwise; the grid is a placeholder.
 
-    The score is written out here, as a user would: it is many times cheaper than a mixture's on two rows.
+    The score is written out here, as a user would: on two rows it is many times cheaper than a
+    mixture's.
     """
     sde, schedule = sde or rs.VP(), schedule or vp()
 
@@ -100,7 +101,7 @@ def normal_data(m: float, std: float, sde: Any = None, schedule: Schedule | None
     )
 
 
-# -- reading the sampler's map out of the public driver -------------------------------------------
+# -- reading the sampler's map out of the public driver --------------------------------------------
 
 
 class Draws:
@@ -117,7 +118,7 @@ class Draws:
 
 
 class UnitDraws(Draws):
-    """A `Noise` that answers question k with the unit vector e_j in row 1 + d + k d + j, and 0 elsewhere."""
+    """A `Noise` whose answer k is the unit vector e_j in row 1 + d + k d + j, and 0 elsewhere."""
 
     def __init__(self, d: int) -> None:
         self.d, self.calls, self.rows = d, 0, np.arange(0)
@@ -140,7 +141,7 @@ def read(
 ) -> Affine:
     """A, b and all gains of ``rs.sample(process, solver, times=times)``: exact, no Monte Carlo.
 
-    ``scale`` is the length of the probes of A: about the spread of the start, so that no digits are lost.
+    ``scale`` is the length of the probes of A: about the spread of the start, to lose no digits.
     """
     first = UnitDraws(d)
     rs.sample(
@@ -173,7 +174,7 @@ def output_law(
 
 
 def far(got: Affine, want: Affine, mean: Matrix, cov: Matrix) -> float:
-    """Largest relative difference of two maps: their A, b and gains, and their laws from N(mean, cov)."""
+    """Largest relative difference of two maps: A, b and gains, and the laws from N(mean, cov)."""
     if len(got.gains) != len(want.gains):
         return math.inf
     (mean_g, cov_g), (mean_w, cov_w) = law([got], mean, cov), law([want], mean, cov)
@@ -192,7 +193,7 @@ def far(got: Affine, want: Affine, mean: Matrix, cov: Matrix) -> float:
 
 
 def romberg(errors: Sequence[float], order: int) -> float:
-    """Richardson extrapolation of errors on doubling grids: what is left if they are c h^order + ..."""
+    """Richardson extrapolation of errors c h^order + ... on doubling grids: what is left."""
     column = list(errors)
     while len(column) > 1:
         column = [
@@ -203,7 +204,7 @@ def romberg(errors: Sequence[float], order: int) -> float:
     return column[0]
 
 
-# -- mutants: what every test must notice ---------------------------------------------------------
+# -- mutants: what every test must notice ----------------------------------------------------------
 
 
 class Louder:
@@ -243,7 +244,7 @@ DETERMINISTIC_MUTANTS: dict[str, Mutant] = {
 MUTANTS: dict[str, Mutant] = {"noise 0.1 % too large": louder, **DETERMINISTIC_MUTANTS}
 
 
-# -- moments of samples, for what no recursion reaches --------------------------------------------
+# -- moments of samples, for what no recursion reaches ---------------------------------------------
 
 MIXTURE_2D = rs.GaussianMixture(
     [0.5, 0.3, 0.2],
@@ -253,9 +254,9 @@ MIXTURE_2D = rs.GaussianMixture(
 
 
 def moment_z(x: Matrix, target: rs.GaussianMixture) -> Matrix:
-    """z-scores of the sample's mean, covariance and mode weights against the exact ones of ``target``.
+    """z-scores of the sample's mean, covariance and mode weights against those of ``target``.
 
-    Every entry is a mean of independent terms of exactly known expectation, over its standard error.
+    Each is a mean of independent terms of exactly known expectation, over its standard error.
     """
     gap = x - target.mean
     i, j = np.triu_indices(target.dim)

@@ -1,9 +1,9 @@
 r"""What the solver tests compare with: the papers' formulas as recursions, written without refsde.
 
 On Gaussian data N(m, C) the score is affine, score(x, t) = -V_t^{-1} (x - alpha_t m) with
-V_t = alpha_t^2 C + sigma_t^2 I, so that every non-adaptive sampler is an affine map of its start and of
-its draws, x' = A x + b + sum_k G_k z_k.  Here are the schedules and the one-step maps (A, b, G) in the
-papers' notation, how steps compose, and the exact probability flow of a mixture on the line.
+V_t = alpha_t^2 C + sigma_t^2 I, so that every non-adaptive sampler is an affine map of its start
+and of its draws, x' = A x + b + sum_k G_k z_k.  Here are the schedules and the one-step maps
+(A, b, G) in the papers' notation, how steps compose, and the exact flow of a mixture on the line.
 `_probing` reads A, b and the G_k out of refsde's public driver.
 """
 
@@ -20,7 +20,7 @@ from scipy.special import ndtr
 Matrix = np.ndarray
 
 
-# -- schedules: alpha, sigma, f, g^2 as functions of t -------------------------------------------
+# -- schedules: alpha, sigma, f, g^2 as functions of t ---------------------------------------------
 
 
 class Schedule(NamedTuple):
@@ -126,7 +126,7 @@ def smld(sigmas: Sequence[float]) -> Schedule:
     )
 
 
-# -- one step of each sampler on N(m, C), as the papers write it ----------------------------------
+# -- one step of each sampler on N(m, C), as the papers write it -----------------------------------
 
 
 class Affine(NamedTuple):
@@ -181,7 +181,7 @@ def euler(p: Gauss, t: float, s: float, share: float = 1.0) -> Affine:
 
 
 def heun(p: Gauss, t: float, s: float, share: float = 1.0) -> Affine:
-    """Kloeden and Platen (1992), 15.1.  With x' = x + h a + g_t dw: x + h (a + a') / 2 + (g_t + g_s) dw / 2."""
+    """x + h (a + a') / 2 + (g_t + g_s) dw / 2, a' at x + h a + g_t dw (Kloeden, Platen, 15.1)."""
     h, now, then = s - t, p.drift(t, share), p.drift(s, share)
     A = p.eye + h / 2 * (now.A + then.A @ (p.eye + h * now.A))
     b = h / 2 * (now.b + then.b + then.A @ (h * now.b))
@@ -230,7 +230,7 @@ def ancestral(p: Gauss, t: float, s: float, family: str, variance: str) -> Affin
 
 
 def ddim(p: Gauss, t: float, s: float, eta: float) -> Affine:
-    """Song, Meng and Ermon (2020), eq. 12 and 16, in the frame v = x / alpha where it holds for any SDE.
+    """Song, Meng and Ermon (2020), eq. 12 and 16, in v = x / alpha, where it holds for any SDE.
 
     v_s = x0 + sqrt(rho_s^2 - c^2) eps + c z with c = eta (rho_s / rho_t) sqrt(rho_t^2 - rho_s^2).
     """
@@ -243,7 +243,7 @@ def ddim(p: Gauss, t: float, s: float, eta: float) -> Affine:
 
 
 def sde_dpm(p: Gauss, t: float, s: float, tau: float) -> Affine:
-    """SDE-DPM-Solver++ of first order in its data form (Lu et al. 2022b), with e^{-h} = rho_s / rho_t."""
+    """SDE-DPM-Solver++ of order 1, data form (Lu et al. 2022b), with e^{-h} = rho_s / rho_t."""
     sch, x0 = p.schedule, p.x0(t)
     shrink = sch.rho(s) / sch.rho(t)
     decay, weight = sch.sigma(s) / sch.sigma(t) * shrink ** (tau**2), 1 - shrink ** (1 + tau**2)
@@ -253,7 +253,7 @@ def sde_dpm(p: Gauss, t: float, s: float, tau: float) -> Affine:
 
 
 def er_sde(p: Gauss, t: float, s: float, phi: Callable[[float], float]) -> Affine:
-    """ER-SDE of first order (Cui et al. 2023): v_s = r v_t + (1 - r) x0 + sqrt(rho_s^2 - rho_t^2 r^2) z."""
+    """ER-SDE-1 (Cui et al. 2023): v_s = r v_t + (1 - r) x0 + sqrt(rho_s^2 - rho_t^2 r^2) z."""
     rho_t, rho_s, x0 = p.schedule.rho(t), p.schedule.rho(s), p.x0(t)
     r = phi(rho_s) / phi(rho_t)
     a_t, a_s = p.schedule.alpha(t), p.schedule.alpha(s)
@@ -271,7 +271,7 @@ def annealed_langevin(p: Gauss, t: float, signal: float, snr: float) -> Affine:
     return Affine(p.eye + e * score.A, e * score.b, (math.sqrt(2 * e) * p.eye,))
 
 
-# -- many steps -----------------------------------------------------------------------------------
+# -- many steps ------------------------------------------------------------------------------------
 
 
 def chain(step: Step, p: Gauss, ts: Sequence[float]) -> list[Affine]:
@@ -298,7 +298,7 @@ def law(steps: Iterable[Affine], mean: Matrix, cov: Matrix) -> tuple[Matrix, Mat
     return mean, cov
 
 
-# -- exact answers beyond one Gaussian ------------------------------------------------------------
+# -- exact answers beyond one Gaussian -------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ class Mixture1D:
     s: Matrix
 
     def rearranged(self, x: Matrix, t: float, end: float) -> Matrix:
-        """Where the probability flow takes ``x`` from t to ``end``: F_end^{-1}(F_t(x)), by bisection."""
+        """Where the flow takes ``x`` from t to ``end``: F_end^{-1}(F_t(x)), by bisection."""
         lower, upper = self._tails(x, t)
         reach = 40 * np.sqrt(
             (self.schedule.alpha(end) * self.s) ** 2 + self.schedule.sigma(end) ** 2

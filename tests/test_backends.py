@@ -1,4 +1,4 @@
-"""The same solver and SDE files on NumPy, torch and the strict array standard, from the same draws."""
+"""The same solver and SDE files on NumPy, torch and strict arrays, from the same draws."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ SDES = {
     "SMLD": rs.Tabulated(sigmas=SIGMAS),
 }
 
+BATCH = rs.Langevin(0.1, norm="batch")
 SOLVERS: dict[str, tuple[Any, str]] = {
     "EM": (rs.EulerMaruyama(), "reverse"),
     "EM, flow": (rs.EulerMaruyama(), "flow"),
@@ -43,12 +44,12 @@ SOLVERS: dict[str, tuple[Any, str]] = {
     "ER-SDE": (rs.OneStep.er_sde(lambda rho: rho**1.5), "reverse"),
     "one step, a share": (rs.OneStep(0.3), "reverse"),
     "PC, Langevin": (rs.PredictorCorrector(rs.ReverseDiffusion(), rs.Langevin(0.1, 2)), "reverse"),
-    "PC, Langevin, batch norm": (rs.PredictorCorrector(rs.Ancestral(), rs.Langevin(0.1, norm="batch"), "paper"), "reverse"),
+    "PC, batch norm": (rs.PredictorCorrector(rs.Ancestral(), BATCH, "paper"), "reverse"),
     "PC, annealed": (rs.PredictorCorrector(rs.EulerMaruyama(), rs.AnnealedLangevin(0.1)), "flow"),
     "corrector alone": (rs.PredictorCorrector(None, rs.AnnealedLangevin(0.1)), "reverse"),
     "black box": (rs.BlackBox(rtol=1e-6, atol=1e-6), "flow"),
     "black box, each alone": (rs.BlackBox("RK45", 1e-2, 1e-2, coupled=False), "flow"),
-}  # fmt: skip
+}
 PROCESSES = {"reverse": rs.ReverseSDE, "flow": rs.ProbabilityFlow}
 
 
@@ -61,7 +62,7 @@ def give(xp: ModuleType, values: np.ndarray, dtype: str = "float64") -> Any:
 
 
 def bumps(xp: ModuleType, sde: Any) -> Any:
-    """A score as a user writes it in his own library: two equal modes at -1 and 1 in every coordinate."""
+    """A score as a user writes it in his own library: modes at -1 and 1 in every coordinate."""
 
     def score(x: Any, t: Any) -> Any:
         a, s = sde.alpha(t), sde.sigma(t)
@@ -92,7 +93,7 @@ def same(got: Any, xp: ModuleType, want: np.ndarray, dtype: str, tolerance: floa
     )
 
 
-# -- samples ------------------------------------------------------------------------------------------
+# -- samples ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -187,7 +188,7 @@ def test_inputs_are_not_touched(xp: ModuleType, name: str) -> None:
     np.testing.assert_array_equal(as_numpy(x), before)
 
 
-# -- one clock a sample -------------------------------------------------------------------------------
+# -- one clock a sample ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -252,7 +253,7 @@ def test_solvers_take_a_time_for_each_sample(xp: ModuleType, sde: str, name: str
     np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
 
 
-# -- samples that leave ------------------------------------------------------------------------------------
+# -- samples that leave ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

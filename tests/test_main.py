@@ -118,7 +118,10 @@ def test_a_file_that_is_no_target(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_the_module_runs_and_help_shows_examples() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "refsde", "race", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "refsde", "race", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "examples:" in done.stdout and "seconds" in done.stdout
     assert all(name in done.stdout for name in race.SOLVERS)

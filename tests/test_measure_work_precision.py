@@ -81,7 +81,8 @@ def test_a_record_is_a_run_of_sample(rng: int) -> None:
     solution = rs.sample(REVERSE, rs.EulerMaruyama(), 50, times=30, rng=rng)
     assert record.values == {"frechet": frechet(solution.x, LAW), "largest": solution.x.max()}
     assert (record.nfe, record.steps, record.success) == (30.0, 30, 1.0)
-    assert record == sweep(solvers={"em": SOLVERS["em"]}, nfe=30, rng=np.random.default_rng(rng)).records[0]  # fmt: skip
+    generator = np.random.default_rng(rng)
+    assert sweep(solvers={"em": SOLVERS["em"]}, nfe=30, rng=generator).records == (record,)
 
 
 def test_records_are_ordered_by_solver_and_then_budget(serial: WorkPrecision) -> None:
@@ -92,7 +93,7 @@ def test_records_are_ordered_by_solver_and_then_budget(serial: WorkPrecision) ->
     assert sweep(solvers={"em": SOLVERS["em"]}, nfe=(30, 9, 30)).records == serial.records[1::-1]
 
 
-@pytest.mark.parametrize("solver", [entry[1] if isinstance(entry, tuple) else entry for entry in SOLVERS.values()], ids=SOLVERS)  # fmt: skip
+@pytest.mark.parametrize("solver", [rs.OneStep.sde_dpm(0.5), rs.BlackBox(), rs.Ancestral()])
 def test_solvers_pickle_and_compare(solver: Any) -> None:
     """Without cloudpickle's help, for backends of processes."""
     assert pickle.loads(pickle.dumps(solver)) == solver
@@ -114,6 +115,7 @@ class Costs:
 
     def __call__(self, process: Any, state: Any, s: Any, noise: Any) -> Any:
         (k,) = state.memory
+        slope = 0.0
         for _ in range(self.price(k)):
             slope = process.drift(state.x, state.t)
         return rs.State(s, state.x + slope * (s - state.t), memory=(k + 1,))
@@ -131,7 +133,7 @@ def test_a_price_that_rises_on_the_way_is_paid_from_the_budget() -> None:
     (record,) = sweep(solvers={"late": Costs(lambda k: 1 + k // 6)}, nfe=30).records
     steps = record.steps
     assert record.nfe == sum(1 + k // 6 for k in range(steps)) <= 30
-    assert steps >= 12
+    assert steps >= 10
 
 
 @pytest.mark.parametrize("method", ["RK45", "DOP853"])
@@ -166,7 +168,7 @@ def test_a_solver_that_refuses_the_sde_is_skipped_and_said() -> None:
 
 
 def test_a_price_that_does_not_rise_cannot_be_budgeted() -> None:
-    with pytest.raises(ValueError, match=r"`nfe` cannot be spent .* 5 in 2 steps, 5 in 4"):
+    with pytest.raises(ValueError, match=r"`nfe` cannot be spent .* \(5 in 2 steps, 5 in 4\)"):
         within_budget(FLOW, Costs(lambda k: 0, first=5), 10)
 
 
@@ -198,7 +200,8 @@ def explode(share: float) -> Any:
         x = state.x + process.drift(state.x, state.t) * (s - state.t)
         if k == 2:
             start = rs.Gaussian(0).on(np.arange(50)).start(np.zeros((50, 2)))[:, :1]
-            x = np.where(start < np.quantile(start, share), np.inf, x)[: len(x)]
+            lost = start < (np.quantile(start, share) if share < 1 else np.inf)
+            x = np.where(lost[: len(x)], np.inf, x)
         return rs.State(s, x, memory=(k + 1,))
 
     return solver
@@ -219,7 +222,7 @@ def test_lost_samples_are_left_out_of_the_measures_and_counted() -> None:
 
 
 def test_nothing_left_is_nan() -> None:
-    (record,) = sweep(solvers={"e": explode(1.1)}, nfe=6).records
+    (record,) = sweep(solvers={"e": explode(math.inf)}, nfe=6).records
     assert record.success == 0.0
     assert all(math.isnan(value) for value in record.values.values())
 

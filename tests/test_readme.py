@@ -1,4 +1,4 @@
-"""The README is true: its commands stand there, its examples run as printed, its links lead somewhere."""
+"""The README is true: its commands stand there, its examples run, its links lead somewhere."""
 
 from __future__ import annotations
 

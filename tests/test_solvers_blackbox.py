@@ -1,4 +1,4 @@
-"""SciPy on the probability flow: against exact flow maps, with its count, its coupling and its failures."""
+"""SciPy on the probability flow: exact flow maps, its count, its coupling, its failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINE = rs.GaussianMixture(MODES[0], MODES[1][:, None], MODES[2] ** 2)
 
 
 def exact_map(p: Problem, x: np.ndarray, t: float, s: float) -> np.ndarray:
-    """Where the flow of a Gaussian takes ``x``: m_s + V_s^{1/2} V_t^{-1/2} (x - m_t), all V commute."""
+    """Where the flow of a Gaussian takes ``x``: m_s + V_s^{1/2} V_t^{-1/2} (x - m_t)."""
     (mean, V), (mean_s, V_s) = p.gauss.moments(t), p.gauss.moments(s)
     return np.asarray(mean_s + (x - mean) @ np.linalg.solve(sqrtm(V), sqrtm(V_s)))
 
@@ -30,7 +30,7 @@ def start(p: Problem, rng: np.random.Generator, n: int = 5) -> np.ndarray:
     return np.asarray(mean + rng.standard_normal((n, len(mean))) @ np.linalg.cholesky(V).T)
 
 
-# -- accuracy ---------------------------------------------------------------------------------------
+# -- accuracy --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("coupled", [True, False])
@@ -102,7 +102,7 @@ def test_a_grid_is_hit_at_each_of_its_times(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(at_t, exact_map(p, x, 1.0, t), atol=1e-7)
 
 
-# -- what it costs, and who pays --------------------------------------------------------------------
+# -- what it costs, and who pays -------------------------------------------------------------------
 
 
 class Counting:
@@ -179,7 +179,7 @@ def test_float32_stays_float32(coupled: bool) -> None:
     np.testing.assert_allclose(single, double, atol=1e-3)
 
 
-# -- failures ---------------------------------------------------------------------------------------
+# -- failures --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("since", [1.0, 0.5])
@@ -187,7 +187,7 @@ def test_float32_stays_float32(coupled: bool) -> None:
 def test_a_score_that_turns_nan_ends_only_its_sample(
     method: Any, since: float, rng: np.random.Generator
 ) -> None:
-    # SciPy alone would never return: from a NaN slope it makes a NaN step, and halves that for ever.
+    # SciPy alone would never return: of a NaN slope it makes a NaN step, and halves that for ever.
     p = problem("VP", 2)
     x = start(p, rng, n=4)
 

@@ -1,7 +1,7 @@
-r"""Correctors and predictor-corrector sampling: exact laws, stationary variances, scale, coupling.
+"""Correctors and predictor-corrector sampling: exact laws, stationary variances, scale, coupling.
 
-Maps are read out of the public driver; the snr rule is not affine, and is tested by its formula, by a
-noise that makes it deterministic, and by its limit in many dimensions.
+Maps are read out of the public driver; the snr rule is not affine, and is tested by its formula, by
+a noise that makes it deterministic, and by its limit in many dimensions.
 """
 
 from __future__ import annotations
@@ -35,18 +35,17 @@ import refsde as rs
 
 EXACT = 1e-12
 
-# -- predictor-corrector sampling with an affine corrector: the law, exactly ---------------------------
+# -- predictor-corrector sampling with an affine corrector: the law, exactly -----------------------
 
+RD = rs.ReverseDiffusion()
 PREDICTORS: dict[str, tuple[Any, str, Callable[[str], Any]]] = {
-    "reverse diffusion": (rs.ReverseDiffusion(), "reverse", lambda f: partial(reverse_diffusion, family=f)),
+    "reverse diffusion": (RD, "reverse", lambda f: partial(reverse_diffusion, family=f)),
+    "its flow": (RD, "flow", lambda f: partial(reverse_diffusion, family=f, flow=True)),
     "EM": (rs.EulerMaruyama(), "reverse", lambda f: euler),
     "DDIM(0.5)": (rs.DDIM(0.5), "reverse", lambda f: partial(ddim, eta=0.5)),
-    "flow of reverse diffusion": (
-        rs.ReverseDiffusion(), "flow", lambda f: partial(reverse_diffusion, family=f, flow=True)
-    ),
     "DDIM(0) on the flow": (rs.DDIM(), "flow", lambda f: partial(ddim, eta=0.0)),
     "none": (None, "reverse", lambda f: None),
-}  # fmt: skip
+}
 SNR = 0.3
 
 
@@ -125,7 +124,7 @@ def test_evaluations_are_counted_as_they_happen(solver: Any, evaluations: int) -
     assert set(rs.sample(problem("VP").reverse, solver, 3, times=5, rng=0).nfe) == {5 * evaluations}
 
 
-# -- stationary variances at a fixed level ---------------------------------------------------------------
+# -- stationary variances at a fixed level ---------------------------------------------------------
 
 
 def fixed_level(V: float, sigma: float = 1.0, d: int = 1) -> Problem:
@@ -140,7 +139,7 @@ def fixed_level(V: float, sigma: float = 1.0, d: int = 1) -> Problem:
 @pytest.mark.parametrize("snr", [0.3, 0.5, 0.9])
 @pytest.mark.parametrize("V", [1.0625, 2.5])
 def test_annealed_langevin_settles_where_it_should(snr: float, V: float) -> None:
-    # For a step e the unadjusted chain has stationary variance V / (1 - e / 2V); here e = 2 (snr sigma)^2.
+    # A step e has the stationary variance V / (1 - e / 2V); here e = 2 (snr sigma)^2.
     p = fixed_level(V)
 
     def settled(solver: Any) -> float:
@@ -154,7 +153,7 @@ def test_annealed_langevin_settles_where_it_should(snr: float, V: float) -> None
 
 
 class Sideways(Draws):
-    """Noise at right angles to x, of length sqrt(d): what happens to all but a few draws as d grows."""
+    """Noise at right angles to x, of length sqrt(d): what nearly all draws are as d grows."""
 
     def normal(self, x: Any) -> Any:
         turned = np.stack([-x[:, 1], x[:, 0]], axis=1)  # d = 2
@@ -164,7 +163,7 @@ class Sideways(Draws):
 @pytest.mark.parametrize("norm", ["sample", "batch"])
 @pytest.mark.parametrize("snr", [0.16, 0.316])
 def test_langevin_settles_at_snr_squared_above_the_variance(snr: float, norm: Any) -> None:
-    # e = 2 snr^2 V^2 / v gives the fixed point v = V (1 + snr^2): with noise at right angles, exactly.
+    # e = 2 snr^2 V^2 / v has the fixed point v = V (1 + snr^2): exact with noise at right angles.
     p = fixed_level(1.25, d=2)
     x = np.array([[0.9, -0.3], [1.7, 0.4], [0.2, 0.1]])
     x *= 1 if norm == "sample" else np.linalg.norm(x[:1]) / np.linalg.norm(x, axis=1, keepdims=True)
@@ -198,7 +197,7 @@ def test_langevin_settles_there_in_many_dimensions(norm: Any, seed: int) -> None
     assert z(scaled_score(chain, 0.5)) > Z
 
 
-# -- the rule for the step -----------------------------------------------------------------------------
+# -- the rule for the step -------------------------------------------------------------------------
 
 
 class Given(Draws):
@@ -299,21 +298,20 @@ def test_batch_norms_couple_the_samples_and_sample_norms_do_not(rng: np.random.G
         assert solver.couples_batch is (norm == "batch")
 
 
-# -- mixtures in the plane --------------------------------------------------------------------------------
+# -- mixtures in the plane -------------------------------------------------------------------------
 
+ANNEALED, BATCH = rs.AnnealedLangevin(0.1), rs.Langevin(0.05, norm="batch")
 PLANE = {
-    "reverse diffusion, annealed": (rs.PredictorCorrector(rs.ReverseDiffusion(), rs.AnnealedLangevin(0.1)), "reverse"),
-    "flow, annealed, paper's order": (
-        rs.PredictorCorrector(rs.EulerMaruyama(), rs.AnnealedLangevin(0.1), "paper"), "flow"
-    ),
-    "ancestral, batch norm": (rs.PredictorCorrector(rs.Ancestral(), rs.Langevin(0.05, norm="batch")), "reverse"),
-}  # fmt: skip
+    "reverse diffusion, annealed": (rs.PredictorCorrector(RD, ANNEALED), "reverse"),
+    "flow, annealed": (rs.PredictorCorrector(rs.EulerMaruyama(), ANNEALED, "paper"), "flow"),
+    "ancestral, batch norm": (rs.PredictorCorrector(rs.Ancestral(), BATCH), "reverse"),
+}
 
 
 @pytest.mark.parametrize("method", PLANE)
 def test_moments_on_a_mixture_in_the_plane(method: str, seed: int) -> None:
-    # 8 z-scores a run, each beyond Z with probability 5.7e-7: a false alarm in 5e-6 of fresh seeds.  The
-    # bias at 400 steps is below one standard error.
+    # 8 z-scores a run, each beyond Z with probability 5.7e-7: a false alarm in 5e-6 of fresh seeds.
+    # The bias at 400 steps is below one standard error.
     solver, kind = PLANE[method]
     sde, process = rs.VP(), {"reverse": rs.ReverseSDE, "flow": rs.ProbabilityFlow}[kind]
     grid = rs.Grid.power(sde, 400, 2.0)
@@ -330,9 +328,10 @@ def test_moments_on_a_mixture_in_the_plane(method: str, seed: int) -> None:
 
 @pytest.mark.parametrize("d", [8, 16])
 def test_sample_norms_settle_at_another_law(d: int, seed: int) -> None:
-    # e = c |z|^2 / |score|^2 makes two mistakes of a factor 1 + 2 / d, which do not vanish with snr: the noise
-    # sqrt(2 e) z has variance c E |z|^4 / |z|^2 / d = c (d + 2) against a drift of c d, and a step that falls
-    # with |score|^2 has the stationary law p |score|^2.  False-positive rate 5.7e-7 a run, beside snr^2 = 1 %.
+    # e = c |z|^2 / |score|^2 makes two mistakes of a factor 1 + 2 / d, which do not vanish with snr.
+    # The noise sqrt(2 e) z goes with E |z|^4 = d (d + 2), the drift with (E |z|^2)^2 = d^2; and a
+    # step that falls with |score|^2 has the stationary law p |score|^2.  False-positive rate 5.7e-7
+    # a run, beside a bias of the size snr^2 = 1 %.
     n, V, snr = 4000, 1.25, 0.1
     p = fixed_level(V, d=d)
     x = math.sqrt(V) * np.random.default_rng(seed).standard_normal((n, d))

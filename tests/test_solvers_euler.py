@@ -1,7 +1,7 @@
-r"""Euler-Maruyama and Heun: their exact law on Gaussians, orders, limits, strong error; flows of mixtures.
+"""Euler-Maruyama and Heun: exact laws on Gaussians, orders, limits, strong error; mixtures.
 
-Nothing here but the two-dimensional mixture is a Monte Carlo statement: maps are read out of the public
-driver and compared with the recursions of `_recursions`.
+Only the stored path and the two-dimensional mixture are Monte Carlo statements: all else is read
+out of the public driver and compared with the recursions of `_recursions`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def test_the_recursion_of_moments_is_the_law_of_the_whole_map() -> None:
         np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13)
 
 
-# -- figures of the literature on N(m, s0^2), VP(0.1, 20), start at the exact p_1 ---------------------
+# -- figures of the literature on N(m, s0^2), VP(0.1, 20), start at the exact p_1 ------------------
 
 STEPS = (25, 50, 100, 200, 400, 800, 1600)
 VARIANCE_ERRORS = {  # relative, uniform grid to 1e-3
@@ -141,7 +141,7 @@ def test_the_flow_of_unit_normals_under_vp_stands_still(solver: rs.Heun) -> None
     assert np.abs(moved - x).max() > 0.5
 
 
-# -- order and limit, on the reference problem N(0.7, 0.5^2) ------------------------------------------
+# -- order and limit, on the reference problem N(0.7, 0.5^2) ---------------------------------------
 
 LEVELS = (64, 128, 256, 512, 1024)
 
@@ -206,11 +206,11 @@ def test_pathwise_order_on_the_flow(solver: rs.Heun, order: int) -> None:
         assert abs(slopes(flow_errors(mutant(solver), LEVELS[2:4]))[0] - order) > 0.1
 
 
-# -- strong order: the distance to the exact solution along the same Brownian path -------------------
+# -- strong order: the distance to the exact solution along the same Brownian path -----------------
 
 
 def propagator(gauss: Gauss, u: np.ndarray, end: float) -> np.ndarray:
-    """Exact solution operator of the reverse SDE on a 1-D Gaussian: Phi(end, u) = (V/alpha)(end) / (V/alpha)(u)."""
+    """Solution operator of the reverse SDE on a Gaussian: (V / alpha)(end) / (V / alpha)(u)."""
 
     def ratio(t: float) -> float:
         return float(gauss.moments(t)[1][0, 0] / gauss.schedule.alpha(t))
@@ -262,7 +262,7 @@ def squared_errors(solver: object, path: rs.StoredPath, n: int) -> np.ndarray:
     sde, fine = p.reverse.sde, path.t[::-1]
     mean, V = p.gauss.moments(1.0)
     x = mean + math.sqrt(V[0, 0]) * np.random.default_rng(3).standard_normal((path.w.shape[1], 1))
-    # Exact solution: on a fine interval the weight Phi g varies by 1e-3 of itself, so its middle will do.
+    # Exact solution: on a fine interval the weight Phi g varies by 1e-3 of itself: take its middle.
     middle = (fine[:-1] + fine[1:]) / 2
     weight = propagator(p.gauss, middle, sde.t_end) * np.sqrt(
         [p.gauss.schedule.g2(t) for t in middle]
@@ -276,8 +276,8 @@ def squared_errors(solver: object, path: rs.StoredPath, n: int) -> np.ndarray:
 
 
 def test_strong_order_one_along_one_stored_path() -> None:
-    # The path is known five levels finer than the finest grid.  Three z-scores: a false alarm in 2e-6 of
-    # fresh paths.
+    # The path is known five levels finer than the finest grid.  Three z-scores: a false alarm in
+    # 2e-6 of fresh paths.
     levels, finest = (64, 128, 256), 2**13
     path = rs.StoredPath.draw(rs.Grid.uniform(rs.VP(), finest).ts, (400, 1), rng=20)
 
@@ -327,7 +327,9 @@ def rearrangement_errors(
     ("solver", "levels", "order"),
     [(rs.EulerMaruyama(), (640, 1280), 1), (rs.Heun(), (160, 320), 2)],
 )
-def test_the_flow_rearranges_the_line(solver, levels, order, sde, schedule) -> None:  # type: ignore[no-untyped-def]
+def test_the_flow_rearranges_the_line(
+    solver: object, levels: tuple[int, ...], order: int, sde: object, schedule: object
+) -> None:
     errors = rearrangement_errors(solver, sde, schedule, levels)
     np.testing.assert_allclose(slopes(errors), order, atol=0.1)
     for mutant in DETERMINISTIC_MUTANTS.values():
@@ -345,8 +347,8 @@ def test_euler_on_the_line_has_the_printed_errors() -> None:
 
 @pytest.mark.parametrize("solver", [rs.EulerMaruyama(), rs.Heun()])
 def test_moments_on_a_mixture_in_the_plane(solver: rs.Heun, seed: int) -> None:
-    # 8 z-scores a run, each beyond Z with probability 5.7e-7: a false alarm in 5e-6 of fresh seeds.  The
-    # bias at 400 steps is below one standard error.
+    # 8 z-scores a run, each beyond Z with probability 5.7e-7: a false alarm in 5e-6 of fresh seeds.
+    # The bias at 400 steps is below one standard error.
     process = rs.ReverseSDE(rs.VP(), MIXTURE_2D.score(rs.VP()))
     grid = rs.Grid.power(rs.VP(), 400, 2.0)
     exact = MIXTURE_2D.at(rs.VP(), grid.ts[-1])

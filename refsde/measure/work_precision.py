@@ -170,7 +170,7 @@ def work_precision(
     >>> rs.measure.work_precision(flow, {"Heun": rs.Heun()}, 25, n=100, metrics=far).records[0].nfe
     24.0
     """
-    budgets = list(dict.fromkeys(as_count(budget, "nfe", 1) for budget in np.atleast_1d(nfe)))
+    budgets = [as_count(budget, "nfe", 1) for budget in np.atleast_1d(nfe).tolist()]
     n, pairs = as_count(n, "n", 2), _pairs(process, solvers)
     _check(budgets, metrics, workers)
     schedules = _schedules(pairs, times)
@@ -179,7 +179,7 @@ def work_precision(
     except ImportError as missing:  # pragma: no cover
         raise ImportError("sweeps need joblib: pip install 'refsde[experiments]'") from missing
     key = run_key(rng)
-    tasks = [(name, budget) for name in pairs for budget in budgets]
+    tasks = [(name, budget) for name in pairs for budget in dict.fromkeys(budgets)]
     jobs = [
         delayed(_task)(name, *pairs[name], budget, n, dict(metrics), schedules[name], key)
         for name, budget in tasks
@@ -223,10 +223,11 @@ def _task(
         start = time.thread_time()
         solution = sample(process, fitted[0], n, times=fitted[1], noise=Gaussian(key=key))
         seconds = time.thread_time() - start
-        excess = int(solution.nfe.max()) - budget
-        if excess <= 0:
+        used = int(solution.nfe.max())
+        if used <= budget:
             break
-        allowed -= excess  # all the samples cost more than the few that were tried
+        # All samples in all steps cost more than the few that were tried.
+        allowed = min(allowed - 1, allowed * budget // used)
     else:
         return f"{name} within {budget}: even one step costs more"
     good = solution.x[solution.success]

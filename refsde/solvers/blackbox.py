@@ -141,7 +141,15 @@ class BlackBox:
             return rows.reshape(-1)
 
         start = to_numpy(x).reshape(-1).astype(float)
-        run = solve_ivp(slope, (state.t, s), start, method=self.method, rtol=self.rtol, atol=self.atol, t_eval=[s])
+        run = solve_ivp(
+            slope,
+            (state.t, s),
+            start,
+            method=self.method,
+            rtol=self.rtol,
+            atol=self.atol,
+            t_eval=[s],
+        )
         # A step size that underflows leaves no value at s: the loop then ends these samples as failed.
         end = run.y[:, -1] if run.success else np.full_like(start, np.nan)
         end = end.reshape(x.shape)

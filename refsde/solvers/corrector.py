@@ -202,7 +202,9 @@ class PredictorCorrector:
 
     def __post_init__(self) -> None:
         if self.predictor is None and self.corrector is None:
-            raise ValueError("`predictor` and `corrector` are both None: give one, or nothing moves")
+            raise ValueError(
+                "`predictor` and `corrector` are both None: give one, or nothing moves"
+            )
         for name, part in (("predictor", self.predictor), ("corrector", self.corrector)):
             if part is not None and (not callable(part) or isinstance(part, type)):
                 raise TypeError(

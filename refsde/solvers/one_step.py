@@ -127,7 +127,9 @@ class OneStep:
     def sde_dpm(cls, tau: float = 1.0) -> OneStep:
         """First-order SDE-DPM-Solver++ (and stochastic DDIM in gDDIM, SA-Solver): 1 - e^(-2 tau^2 h)."""
         if not (math.isfinite(tau) and tau >= 0):
-            raise ValueError(f"`tau` must be finite and non-negative, got {tau!r}: 1 is DDPM's noise")
+            raise ValueError(
+                f"`tau` must be finite and non-negative, got {tau!r}: 1 is DDPM's noise"
+            )
         return cls(_Tempered(tau))
 
     @classmethod
@@ -193,7 +195,9 @@ class DDIM:
 
     def __post_init__(self) -> None:
         if isinstance(self.eta, bool) or not isinstance(self.eta, int | float):
-            raise TypeError(f"`eta` must be a number, got {self.eta!r}: 0 is deterministic, 1 is DDPM")
+            raise TypeError(
+                f"`eta` must be a number, got {self.eta!r}: 0 is deterministic, 1 is DDPM"
+            )
         if not (math.isfinite(self.eta) and self.eta >= 0):
             raise ValueError(
                 f"`eta` must be finite and non-negative, got {self.eta!r}: 0 is deterministic"

@@ -193,8 +193,8 @@ def _one_product(law: Law, x: np.ndarray, a: float, s: float, score: np.ndarray)
     """Score with one matrix product a block, by the precisions P_k = U_k diag(1/v_k) U_k^T.
 
     G_k = P_k (x - a mu_k),   l_k = log w_k - (x - a mu_k).G_k / 2 + log det(P_k) / 2,
-    score = -sum_k r_k G_k.  The quadratic form is a difference of large terms, which the logarithm of
-    the density would feel and responsibilities do not.
+    score = -sum_k r_k G_k.  The quadratic form is a difference of large terms, which the logarithm
+    of the density would feel and responsibilities do not.
     """
     assert law.U is not None
     K, d = law.mu.shape
@@ -204,7 +204,9 @@ def _one_product(law: Law, x: np.ndarray, a: float, s: float, score: np.ndarray)
     P = (law.U / v[:, None, :]) @ law.U.transpose(0, 2, 1)
     Pmu = P @ mu
     product = np.concatenate([P, -Pmu], axis=2).reshape(K * d, d + 1)  # acts on (x, a)
-    pull = np.concatenate([Pmu, -mu.transpose(0, 2, 1) @ Pmu], axis=1)[:, :, 0]  # mu_k.G_k of (x, a)
+    pull = np.concatenate([Pmu, -mu.transpose(0, 2, 1) @ Pmu], axis=1)[
+        :, :, 0
+    ]  # mu_k.G_k of (x, a)
     level = law.log_w[:, None] - 0.5 * np.sum(np.log(v), axis=1)[:, None]
     for rows, block in _lifted(x, _width(K * d, x.itemsize), a):
         block[:d] -= centre[:, None] * block[d]

@@ -1,4 +1,4 @@
-"""Interleaved timing: alternatives take turns inside one run, and only ratios of medians are read."""
+"""Interleaved timing: alternatives take turns in one run, and only ratios of medians are read."""
 
 from __future__ import annotations
 

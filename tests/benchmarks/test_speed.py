@@ -31,7 +31,7 @@ def mixture(K: int, d: int, rng: np.random.Generator) -> rs.GaussianMixture:
 
 
 def naive_score(target: rs.GaussianMixture, x: np.ndarray, a: float, s: float) -> np.ndarray:
-    """The formula with one covariance factorised and solved a component, as one would first write it."""
+    """The formula with a covariance solved for each component, as one would first write it."""
     logits, terms = [], []
     for w, m, C in zip(target.weights, target.means, target.covs, strict=True):
         S = a * a * C + s * s * np.eye(len(m))
