@@ -111,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         "race",
         help="compare solvers at equal budgets of score evaluations",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Run solvers at equal budgets of score evaluations on a target with exact score,\n"
-        "and print their errors beside what exact draws of the same number show.",
+        description="Run solvers at equal budgets of score evaluations on a target with\n"
+        "an exact score; print their errors beside what as many exact draws show.",
         epilog=f"""solvers:
 {names}
 

@@ -237,5 +237,5 @@ def check_step(solver: Any, old: State, new: Any, s: Time) -> None:
     if not per_sample(s) and not per_sample(new.t) and new.t != s:
         raise ValueError(
             f"`solver` {solver!r} must go to s = {s:g}, got a State at t = {new.t:g}: "
-            "return refsde.State(s, x); a corrector steps inside PredictorCorrector(None, corrector)"
+            "return refsde.State(s, x); a corrector goes into PredictorCorrector(None, corrector)"
         )

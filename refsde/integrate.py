@@ -342,7 +342,12 @@ def sample(
             done = [run(rows) for rows in blocks]
         else:
             with ThreadPoolExecutor(workers) as pool:
-                done = list(pool.map(run, blocks))
+                jobs = [pool.submit(run, rows) for rows in blocks]
+                try:
+                    done = [job.result() for job in jobs]
+                except BaseException:  # an error, or Ctrl-C: do not first finish what is queued
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
     solution = _gather(done, getattr(source, "noise", source), steps)
     if on_failure == "raise" and not solution.success.all():
         raise RuntimeError(solution.message)

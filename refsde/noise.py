@@ -96,8 +96,8 @@ class Gaussian:
         rows = np.arange(x.shape[0]) if self._rows is None else self._rows
         if len(rows) != x.shape[0]:
             raise ValueError(
-                f"noise for {len(rows)} samples was asked for {x.shape[0]}: take it with "
-                "noise.on(rows)"
+                f"`x` must hold the {len(rows)} samples of this source, got {x.shape[0]}: "
+                "take theirs with noise.on(rows)"
             )
         return self._table.normal(rows, tuple(x.shape[1:]), call)
 

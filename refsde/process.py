@@ -251,7 +251,7 @@ class ForwardSDE:
     def start(self, z: Array) -> Array:
         """Raise: the forward SDE starts from data."""
         raise TypeError(
-            "a ForwardSDE starts from data: pass x=target.sample(n, rng=0) to refsde.sample"
+            "`x` is None, but a ForwardSDE starts from data: pass x=target.sample(n, rng=0)"
         )
 
 

@@ -233,6 +233,11 @@ class Measure:
         return abs(value) <= abs(self.floor) + 3 * self.spread
 
 
+def _alone(value: Callable[[np.ndarray], float]) -> Callable[[Any, Any], float]:
+    """Return a measure of a sample as `noise_floor` calls it, with the law beside."""
+    return lambda x, law: value(x)
+
+
 def measures(
     law: Any, n: int, reference: Callable[[np.ndarray], float] | None, rng: int = 1
 ) -> dict[str, Measure]:
@@ -265,9 +270,7 @@ def measures(
     }
     columns = {}
     for name, (label, value) in against.items():
-        floor = measure.noise_floor(
-            lambda x, _, value=value: value(x), law, n, rng=rng, against="target"
-        )
+        floor = measure.noise_floor(_alone(value), law, n, rng=rng, against="target")
         # a signed measure has mean zero on exact draws: its floor is its spread
         signed = name == "log_density_gap"
         columns[name] = Measure(label, value, 0.0 if signed else floor.mean, floor.std)

@@ -593,8 +593,9 @@ class Tabulated(LinearSDE):
 
     def __post_init__(self) -> None:
         if (self.betas is None) == (self.sigmas is None):
+            got = "neither" if self.betas is None else "both"
             raise ValueError(
-                "give exactly one of `betas` and `sigmas`: a table is DDPM's or SMLD's"
+                f"give exactly one of `betas` and `sigmas`, got {got}: a table is DDPM's or SMLD's"
             )
         name = "betas" if self.betas is not None else "sigmas"
         try:
@@ -605,7 +606,8 @@ class Tabulated(LinearSDE):
             ) from problem
         if table.ndim != 1 or table.size == 0 or not np.all(np.isfinite(table)):
             raise ValueError(
-                f"`{name}` must be a non-empty finite 1-D array, got shape {table.shape}"
+                f"`{name}` must be a non-empty finite 1-D array, got {table!r} of shape "
+                f"{table.shape}: pass a list of numbers, one a level"
             )
         if self.betas is not None:
             if not np.all((table > 0) & (table < 1)):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytest
 
 import refsde as rs
@@ -47,7 +46,7 @@ class Case:
 
 
 def _pc(predictor: Any, corrector: Any, order: str = "code") -> Any:
-    return rs.PredictorCorrector(predictor, corrector, order)  # type: ignore[arg-type]
+    return rs.PredictorCorrector(predictor, corrector, order)
 
 
 BOTH = ("reverse", "flow")

@@ -16,7 +16,20 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from refsde import _array as verbs
 from refsde._types import State
 
-MATH = ("exp", "expm1", "log1p", "sin", "cos", "tan", "sinh", "asin", "atan", "asinh", "sqrt", "log")
+MATH = (
+    "exp",
+    "expm1",
+    "log1p",
+    "sin",
+    "cos",
+    "tan",
+    "sinh",
+    "asin",
+    "atan",
+    "asinh",
+    "sqrt",
+    "log",
+)
 floats = st.floats(-1e300, 1e300)
 batches = npst.arrays(
     st.sampled_from([np.float32, np.float64]),

@@ -1,4 +1,4 @@
-"""Sample i depends on (rng, i) alone: not on n, blocks, threads, batch mates or how the seed is given.
+"""Sample i depends on (rng, i) alone: not on n, blocks, threads, batch mates or form of the seed.
 
 Bit-equality everywhere; no test here is statistical.
 """
@@ -28,7 +28,7 @@ def full_mixture(K: int, d: int) -> rs.GaussianMixture:
 
 
 def run(case: Case, kind: str, n: int, score: Any = SCORE, **options: Any) -> rs.Solution:
-    """Sample ``n`` with few steps; the forward SDE starts from the first ``n`` draws of the target."""
+    """Sample ``n`` with few steps; the forward SDE starts from ``n`` draws of the target."""
     options = {"rng": 3, "times": 3} | options
     process = process_of(kind, score)
     if kind == "forward":
@@ -238,7 +238,7 @@ def test_the_key_is_one_draw_of_64_bits() -> None:
 
 
 def test_the_start_may_have_a_seed_of_its_own() -> None:
-    """With ``noise=`` a Gaussian and ``rng``, the start is that of ``rng``, the noise that of ``noise``."""
+    """Given ``noise=`` a Gaussian and ``rng``, the start is that of ``rng``."""
     process = rs.ProbabilityFlow(VP, SCORE)
     a = rs.sample(process, rs.EulerMaruyama(), 4, times=2, rng=1, noise=rs.Gaussian(2))
     assert np.array_equal(a.x, rs.sample(process, rs.EulerMaruyama(), 4, times=2, rng=1).x)
@@ -262,7 +262,7 @@ def test_the_global_state_is_not_an_input() -> None:
 
 @cases(lambda case: not case.name.startswith("blackbox"))
 def test_float32_follows_the_float64_path(case: Case, kind: str) -> None:
-    """The same normals, rounded: on a single Gaussian the paths stay within rounding of each other."""
+    """The same normals, rounded: on a single Gaussian the paths stay within rounding."""
     score = full_mixture(1, 2).score(VP)
     fine, coarse = (
         rs.sample(

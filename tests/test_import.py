@@ -12,7 +12,17 @@ import pytest
 
 import refsde as rs
 
-HEAVY = ("matplotlib", "torch", "sklearn", "joblib", "hypothesis", "tqdm", "pytest", "pandas", "IPython")
+HEAVY = (
+    "matplotlib",
+    "torch",
+    "sklearn",
+    "joblib",
+    "hypothesis",
+    "tqdm",
+    "pytest",
+    "pandas",
+    "IPython",
+)
 
 
 def run(code: str) -> str:

@@ -105,7 +105,7 @@ def test_a_function_is_a_solver() -> None:
 
 
 def test_an_sde_of_ones_own() -> None:
-    """Give five formulas; the rest follows.  Here: VP with a constant rate, in a class of one's own."""
+    """Give five formulas; the rest follows.  Here: VP with a constant rate."""
 
     class Constant(rs.LinearSDE):
         beta = 8.0
@@ -127,7 +127,7 @@ def test_an_sde_of_ones_own() -> None:
 
     mine, known = Constant(), rs.VP(8.0, 8.0)
     for grid in (rs.Grid.uniform, rs.Grid.logsnr, rs.Grid.karras):
-        assert grid(mine, 5).ts == pytest.approx(grid(known, 5).ts, rel=1e-12)  # type: ignore[operator]
+        assert grid(mine, 5).ts == pytest.approx(grid(known, 5).ts, rel=1e-12)
     for solver in (
         EM,
         rs.Heun(),
@@ -170,7 +170,7 @@ class PlainProcess:
 
 def test_a_process_of_ones_own() -> None:
     process = PlainProcess(VP, SCORE)
-    sol = rs.sample(process, EM, 6, times=GRID, rng=0, denoise="tweedie")  # type: ignore[arg-type]
+    sol = rs.sample(process, EM, 6, times=GRID, rng=0, denoise="tweedie")
     known = rs.sample(REVERSE, EM, 6, times=GRID, rng=0, denoise="tweedie")
     assert np.array_equal(sol.x, known.x) and np.array_equal(sol.nfe, known.nfe)
     assert process.seen == list(zip(GRID.ts[:-1], GRID.ts[1:], strict=True)), "asked for every step"
@@ -236,15 +236,15 @@ class Binding:
 @pytest.mark.parametrize("n", [5, 2 * 16384 + 1])
 def test_bind_is_called_once_a_run_with_the_whole_grid(n: int) -> None:
     seen: list[Any] = []
-    sol = rs.sample(REVERSE, Binding(seen), n, times=rs.Grid([1.0, 0.3]), rng=0, workers=2)  # type: ignore[arg-type]
+    sol = rs.sample(REVERSE, Binding(seen), n, times=rs.Grid([1.0, 0.3]), rng=0, workers=2)
     assert seen == [(1.0, 0.3)]
     assert np.array_equal(sol.x, rs.sample(REVERSE, EM, n, times=rs.Grid([1.0, 0.3]), rng=0).x)
-    list(rs.iterate(REVERSE, Binding(seen), X, GRID, rs.Gaussian(0)))  # type: ignore[arg-type]
+    list(rs.iterate(REVERSE, Binding(seen), X, GRID, rs.Gaussian(0)))
     assert seen[1:] == [GRID.ts]
 
 
 def loops_over_time(source: str) -> list[str]:
-    """The loops of a module over a grid: ``for`` and ``while``, but for those that drive `iterate`."""
+    """Loops of a module over a grid: ``for`` and ``while``, except those that drive `iterate`."""
     names = {"ts", "times", "grid", "grids", "linspace", "pairwise"}
     attributes = {"ts", "target", "linspace", "pairwise"}
     found = []
@@ -336,21 +336,20 @@ def test_flows_draw_no_noise(case: Case, kind: str) -> None:
         with pytest.raises(
             AssertionError, match="asked for normals"
         ):  # correctors draw, as they say
-            rs.sample(FLOW, case.solver, x=X, times=2, noise=NoNoise())  # type: ignore[arg-type]
+            rs.sample(FLOW, case.solver, x=X, times=2, noise=NoNoise())
     else:
-        sol = rs.sample(FLOW, case.solver, x=X, times=2, noise=NoNoise())  # type: ignore[arg-type]
+        sol = rs.sample(FLOW, case.solver, x=X, times=2, noise=NoNoise())
         assert sol.success.all()
 
 
 @pytest.mark.parametrize("solver", [rs.DDIM(), rs.OneStep(0), rs.OneStep(0.0)])
 def test_deterministic_solvers_draw_none_on_the_reverse_sde(solver: Any) -> None:
     on_flow, on_reverse = (
-        rs.sample(process, solver, x=X, times=4, noise=NoNoise()).x  # type: ignore[arg-type]
-        for process in (FLOW, REVERSE)
+        rs.sample(process, solver, x=X, times=4, noise=NoNoise()).x for process in (FLOW, REVERSE)
     )
     assert np.array_equal(on_flow, on_reverse)
     with pytest.raises(AssertionError, match="asked for an increment"):
-        rs.sample(REVERSE, EM, x=X, times=4, noise=NoNoise())  # type: ignore[arg-type]
+        rs.sample(REVERSE, EM, x=X, times=4, noise=NoNoise())
 
 
 # -- failures -------------------------------------------------------------------------------------
@@ -359,7 +358,7 @@ def test_deterministic_solvers_draw_none_on_the_reverse_sde(solver: Any) -> None
 @cases(lambda case: not case.coupled, kinds=BOTH)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_bad_score_ends_those_samples_only(case: Case, kind: str, value: float) -> None:
-    """Those that start at x_0 > 0.5 fail in mid-run; all others are bit-identical to a clean run."""
+    """Those that start at x_0 > 0.5 fail in mid-run; all others keep the bits of a clean run."""
     grid = rs.Grid.uniform(VP, 5)
     marked = X[:, 0] > 0.5
     assert 0 < marked.sum() < 5
@@ -533,7 +532,7 @@ def test_failures_before_and_in_the_denoiser() -> None:
 
 
 def test_failures_in_several_blocks() -> None:
-    """Block 0 loses all its samples, block 1 one of three: times and paths stay those of the run."""
+    """Block 0 loses all its samples, block 1 one of three: times and paths stay right."""
     n = 16384 + 3
     x = np.ones((n, 1))
     x[16384:, 0] = -1.0, -2.0, 1.0
@@ -551,13 +550,41 @@ def test_failures_in_several_blocks() -> None:
 
 @pytest.mark.parametrize("method", ["RK45", "RK23", "DOP853", "LSODA", "Radau", "BDF"])
 @pytest.mark.parametrize("below", [2.0, 0.5])
-def test_a_black_box_neither_hangs_nor_stops_on_nan(method: Any, below: float) -> None:
+@pytest.mark.parametrize("coupled", [True, False])
+def test_a_black_box_neither_hangs_nor_stops_on_nan(
+    method: Any, below: float, coupled: bool
+) -> None:
     """From the start or in mid-run: SciPy itself would halve its step for ever, or raise."""
     process = rs.ProbabilityFlow(VP, failing(lambda x, t: -x, lambda x: x[:, 0] > 0, below=below))
     x = np.array([[1.0, 1.0], [-1.0, -1.0]])
-    sol = rs.sample(process, rs.BlackBox(method, coupled=False), x=x)
+    sol = rs.sample(process, rs.BlackBox(method, coupled=coupled), x=x)
+    clean = rs.sample(FLOW_1D, rs.BlackBox(method, coupled=coupled), x=x[1:])
     assert sol.success.tolist() == [False, True]
     assert np.array_equal(sol.x[0], x[0])
+    assert sol.x[1:] == pytest.approx(clean.x, abs=1e-3)
+
+
+@pytest.mark.parametrize("denoise", ["tweedie", "last_mean"])
+def test_losing_samples_is_the_same_in_every_library(denoise: Any, xp: Any) -> None:
+    """Rows are taken, filled and joined; paths become NumPy, samples stay what they were."""
+
+    def lose(x: Any, t: Any) -> Any:
+        return xp.where(x[:, :1] > 0.5, xp.full_like(x, np.nan), -x) if t < 0.5 else -x
+
+    pc = rs.PredictorCorrector(rs.Heun(), CORRECTOR)
+    options: dict[str, Any] = {"times": GRID, "rng": 0, "keep": 2, "denoise": denoise}
+    ours = rs.sample(rs.ReverseSDE(VP, lose), pc, x=xp.asarray(X), **options)
+    known = rs.sample(
+        rs.ReverseSDE(VP, failing(lambda x, t: -x, lambda x: x[:, 0] > 0.5, 0.5)),
+        pc,
+        x=X,
+        **options,
+    )
+    assert type(ours.x) is type(xp.asarray(X)) and 0 < known.success.sum() < 5
+    assert np.array_equal(ours.success, known.success) and np.array_equal(ours.nfe, known.nfe)
+    assert np.asarray(ours.x) == pytest.approx(known.x, rel=1e-12, abs=1e-12)
+    assert ours.path is not None and known.path is not None and type(ours.path.x) is np.ndarray
+    assert ours.path.x == pytest.approx(known.path.x, rel=1e-12, abs=1e-12)
 
 
 # -- keep, callback, progress ---------------------------------------------------------------------
@@ -630,6 +657,19 @@ def test_an_error_in_the_callback_ends_the_run(workers: int) -> None:
         rs.sample(REVERSE, EM, 16384 + 3, times=2, rng=0, callback=stop, workers=workers)
 
 
+def test_an_error_does_not_wait_for_the_queue() -> None:
+    """Ctrl-C in a notebook: blocks that have not begun never begin."""
+    begun: set[int] = set()
+
+    def stop(state: rs.State, rows: np.ndarray) -> None:
+        begun.add(int(rows[0]))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rs.sample(REVERSE, EM, 20 * 16384, times=1, rng=0, callback=stop, workers=2)
+    assert len(begun) < 15
+
+
 def test_progress_counts_steps(capsys: pytest.CaptureFixture[str]) -> None:
     shown = rs.sample(REVERSE, EM, 16384 + 3, times=3, rng=0, progress=True)
     assert "6/6" in capsys.readouterr().err, "two blocks of three steps"
@@ -652,7 +692,7 @@ def test_a_number_of_steps_is_the_uniform_grid() -> None:
         (FORWARD, rs.Grid.uniform(VP, 5, 0.0).reversed()),
     ):
         for times in (5, np.int64(5)):
-            sol = rs.sample(process, EM, x=X, times=times, rng=0, keep="all")  # type: ignore[arg-type]
+            sol = rs.sample(process, EM, x=X, times=times, rng=0, keep="all")
             assert sol.path is not None and tuple(sol.path.t) == grid.ts
             assert np.array_equal(sol.x, rs.sample(process, EM, x=X, times=grid, rng=0).x)
 

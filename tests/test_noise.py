@@ -1,8 +1,9 @@
 """Noise: addresses, exact moments, Levy areas, stored paths.
 
-Identities first: every draw of `Gaussian` is compared, bit for bit, with NumPy's Philox at its address.
-What stays statistical uses exactly known moments at `Z` standard errors: 65 comparisons at a two-sided
-rate of 1e-6 each, so that a right source fails this file for one seed in 15000; mutants are rejected.
+Identities first: every draw of `Gaussian` is compared, bit for bit, with NumPy's Philox at its
+address.  What stays statistical uses exactly known moments at `Z` standard errors: 65 comparisons
+at a two-sided rate of 1e-6 each, so that a right source fails this file for one seed in 15000;
+mutants are rejected.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ class OneBlock(rs.Gaussian):
 
 
 def z_scores(source: Any) -> dict[str, float]:
-    """Standardised deviations of moments of a source from those of Brownian motion: each N(0, 1)."""
+    """Moments of a source, less those of Brownian motion, in standard errors: each N(0, 1)."""
     n = 2 * BLOCK
     x, calls = np.zeros((n, 2)), []
     start = source.start(x)
@@ -386,9 +387,9 @@ def test_joined_areas_of_straight_pieces() -> None:
 
 
 def joined_moments(h_scale: float = 1.0) -> np.ndarray:
-    """Covariance of (dW, H) over [0.1, 0.95], exactly: the join is linear, so it is read off a basis.
+    """Covariance of (dW, H) over [0.1, 0.95], exactly: the join is linear, so a basis gives it.
 
-    Sample i of the path is the i-th unit vector of the independent (dW_j, sqrt(12) H_j) / sqrt(dt_j).
+    Sample i of the path is the i-th unit vector of the independent normals behind (dW_j, H_j).
     """
     dt = np.diff(TIMES)
     m = len(dt)

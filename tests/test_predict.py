@@ -54,7 +54,9 @@ def test_there_and_back(t: float, names: tuple[Any, Any, Any]) -> None:
     value = exact(sde, X, t)[a]
     way = predict.convert(predict.convert(value, X, t, sde, a, b), X, t, sde, b, c)
     scale = np.abs(value).max() / (sde.alpha(t) * sde.sigma(t)) ** 2 + 1
-    assert way == pytest.approx(predict.convert(value, X, t, sde, a, c), rel=1e-9, abs=1e-13 * scale)
+    assert way == pytest.approx(
+        predict.convert(value, X, t, sde, a, c), rel=1e-9, abs=1e-13 * scale
+    )
 
 
 def test_one_clock_a_sample_and_every_library(xp: Any) -> None:
@@ -88,7 +90,9 @@ def test_a_model_of_any_prediction_is_a_score(predicts: Any) -> None:
         assert way(X, 0.3) == pytest.approx(known[name], rel=1e-10)
         assert len(calls) == i + 1, "one call each"
     runs = [
-        rs.sample(rs.ReverseSDE(sde, s), rs.DDIM(1.0), 5, shape=(2,), times=8, rng=0, denoise="tweedie")
+        rs.sample(
+            rs.ReverseSDE(sde, s), rs.DDIM(1.0), 5, shape=(2,), times=8, rng=0, denoise="tweedie"
+        )
         for s in (score, RING.score(sde))
     ]
     assert runs[0].x == pytest.approx(runs[1].x, rel=1e-6) and runs[0].nfe[0] == 9
@@ -97,7 +101,7 @@ def test_a_model_of_any_prediction_is_a_score(predicts: Any) -> None:
 def test_a_direct_prediction_loses_nothing() -> None:
     """An eps model asked for eps, an x0 model for x0: the bits of the model itself."""
     for name, method in (("eps", "eps"), ("x0", "denoise")):
-        score = predict.from_prediction(lambda x, t: x / 3, rs.VP(), name)  # type: ignore[arg-type]
+        score = predict.from_prediction(lambda x, t: x / 3, rs.VP(), name)
         assert np.array_equal(getattr(score, method)(X, 0.5), X / 3)
 
 

@@ -53,7 +53,7 @@ def test_every_field_has_the_documented_shape() -> None:
 
 def test_a_solution_is_frozen() -> None:
     with pytest.raises(AttributeError):
-        solution().x = np.zeros(3)  # type: ignore[misc]
+        solution().x = np.zeros(3)
 
 
 def test_repr_says_what_a_notebook_wants_to_see() -> None:
@@ -114,7 +114,13 @@ def test_failures_and_a_missing_key_are_saved(tmp_path: Path) -> None:
     path = rs.StoredPath.draw([1.0, 0.5, 0.2], (6, 2), rng=0)
     process = rs.ReverseSDE(VP, bad)
     sol = rs.sample(
-        process, rs.EulerMaruyama(), 6, shape=(2,), times=rs.Grid([1.0, 0.5, 0.2]), rng=0, noise=path
+        process,
+        rs.EulerMaruyama(),
+        6,
+        shape=(2,),
+        times=rs.Grid([1.0, 0.5, 0.2]),
+        rng=0,
+        noise=path,
     )
     assert 0 < sol.success.sum() < 6 and sol.seed_entropy is None
     sol.save(tmp_path / "run.npz")
@@ -171,7 +177,9 @@ def test_arrays_of_other_programs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is damaged, or no"):
         rs.Solution.load(file)
     np.savez(file, x=np.ones((3, 2)))
-    with pytest.raises(ValueError, match=r"`file` .* lacks \['message', 't', 'nfe'.*Solution\.save"):
+    with pytest.raises(
+        ValueError, match=r"`file` .* lacks \['message', 't', 'nfe'.*Solution\.save"
+    ):
         rs.Solution.load(file)
 
 

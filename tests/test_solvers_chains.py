@@ -18,7 +18,7 @@ SOLVERS = {
     "reverse diffusion": rs.ReverseDiffusion(),
 }
 
-# -- figures of the literature, start at the exact p_{N-1}, score of the discrete marginals ---------
+# -- figures of the literature, from the exact p_{N-1}, with the score of the discrete marginals ---
 
 
 def linear(n: int) -> tuple[Any, Any]:

@@ -348,16 +348,16 @@ def test_euler_on_the_line_has_the_printed_errors() -> None:
 @pytest.mark.parametrize("solver", [rs.EulerMaruyama(), rs.Heun()])
 def test_moments_on_a_mixture_in_the_plane(solver: rs.Heun, seed: int) -> None:
     # 8 z-scores a run, each beyond Z with probability 5.7e-7: a false alarm in 5e-6 of fresh seeds.
-    # The bias at 400 steps is below one standard error.
+    # The bias at 250 steps is below one standard error.
     process = rs.ReverseSDE(rs.VP(), MIXTURE_2D.score(rs.VP()))
-    grid = rs.Grid.power(rs.VP(), 400, 2.0)
+    grid = rs.Grid.power(rs.VP(), 250, 2.0)
     exact = MIXTURE_2D.at(rs.VP(), grid.ts[-1])
 
     def worst(solver: object) -> float:
         return float(
-            moment_z(rs.sample(process, solver, 4000, times=grid, rng=seed).x, exact).max()
+            moment_z(rs.sample(process, solver, 2000, times=grid, rng=seed).x, exact).max()
         )
 
     assert worst(solver) < Z
-    assert worst(louder(solver, 1.2)) > Z
+    assert worst(louder(solver, 1.5)) > Z
     assert worst(scaled_score(solver, 0.5)) > Z

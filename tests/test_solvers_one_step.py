@@ -127,8 +127,8 @@ def test_a_mutant_has_another_map(method: str) -> None:
     rise=st.floats(0.0, 20.0),
     m=st.floats(-2.0, 2.0),
     std=st.floats(0.05, 3.0),
-    times=st.lists(st.floats(0.0, 1.0), min_size=2, max_size=5, unique_by=lambda t: round(t, 2)),
-    eta=st.floats(0.0, 1.5),
+    times=st.lists(st.floats(1e-3, 1.0), min_size=2, max_size=5, unique_by=lambda t: round(t, 2)),
+    eta=st.sampled_from([0.0, 0.1, 0.7, 1.0, 1.5]),
 )
 def test_any_grid_and_any_gaussian(
     b0: float, rise: float, m: float, std: float, times: list[float], eta: float
@@ -286,7 +286,7 @@ def test_the_large_variance_is_not_exact_even_for_a_point_mass() -> None:
 
 @pytest.mark.parametrize("n", [1, 4, 25])
 def test_ddim_multiplies_unit_normals_by_cosines(n: int) -> None:
-    # With alpha = cos th, sigma = sin th the step is x (cos th_s cos th_t + sin th_s sin th_t).  In one
+    # alpha = cos th, sigma = sin th: the step is x (cos th_s cos th_t + sin th_s sin th_t).  In one
     # step from alpha = 0.0066 the two parts of x / alpha cancel, which costs four digits.
     sde, x = rs.VP(), np.linspace(-2, 2, 5)[:, None]
     flow, grid = rs.ProbabilityFlow(sde, lambda x, t: -x), rs.Grid.uniform(sde, n)
@@ -360,17 +360,17 @@ PLANE = [
 @pytest.mark.parametrize("method", PLANE)
 def test_moments_on_a_mixture_in_the_plane(method: str, seed: int) -> None:
     # 8 z-scores a run, each beyond Z with probability 5.7e-7: a false alarm in 5e-6 of fresh seeds.
-    # The bias at 400 steps is below one standard error.
+    # The bias at 250 steps is below one standard error.
     solver = SOLVERS[method][0]
     process = rs.ReverseSDE(rs.VP(), MIXTURE_2D.score(rs.VP()))
-    grid = rs.Grid.power(rs.VP(), 400, 2.0)
+    grid = rs.Grid.power(rs.VP(), 250, 2.0)
     exact = MIXTURE_2D.at(rs.VP(), grid.ts[-1])
 
     def worst(solver: Any) -> float:
         return float(
-            moment_z(rs.sample(process, solver, 4000, times=grid, rng=seed).x, exact).max()
+            moment_z(rs.sample(process, solver, 2000, times=grid, rng=seed).x, exact).max()
         )
 
     assert worst(solver) < Z
-    assert worst(louder(solver, 1.3)) > Z
+    assert worst(louder(solver, 1.5)) > Z
     assert worst(scaled_score(solver, 0.5)) > Z

@@ -35,12 +35,12 @@ MADE = {
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("n", [1, 2, 37])
 def test_every_grid_runs_from_T_to_t_end_exactly(sde: Any, name: str, n: int) -> None:
-    grid = MADE[name](sde, n)  # type: ignore[operator]
+    grid = MADE[name](sde, n)
     assert grid.n == n and len(grid.ts) == n + 1
     assert grid.ts[0] == sde.T and grid.ts[-1] == sde.t_end
     assert all(type(t) is float for t in grid.ts), "a NumPy scalar would widen float32"
     assert np.all(np.diff(grid.ts) < 0)
-    late = MADE[name](sde, n, t_end=0.5 * sde.T)  # type: ignore[operator]
+    late = MADE[name](sde, n, t_end=0.5 * sde.T)
     assert late.ts[-1] == 0.5 * sde.T
 
 
@@ -60,7 +60,9 @@ def test_spacing_is_equal_in_the_variable_of_the_grid(sde: Any) -> None:
     root = [t**0.5 for t in rs.Grid.power(sde, n).ts]
     for values in (rs.Grid.uniform(sde, n).ts, root, lam, rho, third):
         assert even(values) < 1e-9
-    assert even(rho) < 1e-9 < 1e-3 < even(third) + even([r**7 for r in rho]), "mutants: other powers"
+    assert even(rho) < 1e-9 < 1e-3 < even(third) + even([r**7 for r in rho]), (
+        "mutants: other powers"
+    )
 
 
 def test_karras_is_the_published_formula() -> None:
@@ -81,7 +83,9 @@ def test_uniform_grid_of_a_table_is_the_table() -> None:
 
 
 @given(
-    st.lists(st.floats(0, 1e3), min_size=2, max_size=9, unique=True), st.booleans(), st.sampled_from([0, 1])
+    st.lists(st.floats(0, 1e3), min_size=2, max_size=9, unique=True),
+    st.booleans(),
+    st.sampled_from([0, 1]),
 )
 def test_any_monotone_list_is_a_grid(times: list[float], down: bool, form: int) -> None:
     ts = sorted(times, reverse=down)
@@ -97,7 +101,7 @@ def test_a_grid_is_frozen_and_copies_its_input() -> None:
     ts[0] = 99.0
     assert grid.ts[0] == 1.0
     with pytest.raises(AttributeError):
-        grid.ts = (2.0, 1.0)  # type: ignore[misc]
+        grid.ts = (2.0, 1.0)
 
 
 def test_repr_is_short() -> None:
@@ -107,7 +111,7 @@ def test_repr_is_short() -> None:
 def test_the_protocol_of_the_loop() -> None:
     """The plan is the index of the time now; the error estimate is ignored."""
     grid = rs.Grid([1.0, 0.4, 0.1])
-    t, plan = grid.start(None, None)  # type: ignore[arg-type]
+    t, plan = grid.start(None, None)
     seen = [t]
     while (s := grid.target(t, plan)) is not None:
         new = rs.State(s, np.zeros((2, 1)), error=np.full((2, 1), math.inf))
@@ -121,5 +125,5 @@ def test_the_protocol_of_the_loop() -> None:
 def test_a_grid_in_lam_needs_finite_ends() -> None:
     for made in (rs.Grid.logsnr, rs.Grid.karras):
         with pytest.raises(ValueError, match=r"`t_end` must be where lam is finite, got lam = inf"):
-            made(rs.VP(), 5, t_end=0.0)  # type: ignore[operator]
+            made(rs.VP(), 5, t_end=0.0)
     assert rs.Grid.logsnr(rs.VE(), 5, t_end=0.0).ts[-1] == 0.0, "VE keeps sigma_min there"

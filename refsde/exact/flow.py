@@ -128,8 +128,9 @@ def flow(
 
     References
     ----------
-    Song et al. (2020), eq. 13; Zhang and Chen (2022), proposition 3 (the form in rho); Villani
-    (2009), Optimal Transport, chapter 1 (the increasing rearrangement).
+    Song et al. (2020), eq. 13; Zhang and Chen (2022), Fast Sampling of Diffusion Models with
+    Exponential Integrator, on time rescaling (the form in rho); Villani (2009), Optimal Transport,
+    chapter 1 (the increasing rearrangement).
 
     Examples
     --------

@@ -319,7 +319,7 @@ class Ancestral:
             and abs(sum_of_squares - 1) > 1e-9
         ):
             raise TypeError(
-                f"Ancestral has no published variance for {process.sde!r}: "
+                f"`variance` = 'published' is not there for {process.sde!r}: "
                 "use ReverseDiffusion(), DDIM(1.0) or Ancestral(variance='posterior')"
             )
         return self

@@ -55,7 +55,7 @@ class Law:
 
 def _width(rows: int, itemsize: int = 8) -> int:
     """Samples in a block whose buffer has ``rows`` rows: a power of two, buffer about 1 MB."""
-    return int(np.clip(2 ** round(math.log2(_BLOCK_BYTES / (rows * itemsize))), 64, 8192))
+    return int(np.clip(2 ** round(math.log2(_BLOCK_BYTES / (rows * itemsize))), 64, 2048))
 
 
 def _blocks(x: np.ndarray, width: int) -> Iterator[tuple[slice, np.ndarray]]:

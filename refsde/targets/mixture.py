@@ -327,9 +327,8 @@ class GaussianMixture:
                 L = np.linalg.cholesky(S)
             except np.linalg.LinAlgError as singular:
                 raise ValueError(
-                    "`noise_cov` leaves a measurement without spread (A C A^T + noise_cov is "
-                    "singular): "
-                    "add a small variance"
+                    f"`noise_cov` = {noise_cov!r} leaves a measurement without spread "
+                    "(A C A^T + noise_cov is singular): add a small variance"
                 ) from singular
             half = np.linalg.solve(L, A @ C)  # C' = C - half^T half
             residual = np.linalg.solve(L, y - A @ mu)
@@ -454,8 +453,10 @@ def _finite(name: str, values: ArrayLike) -> np.ndarray:
 
 def _log_weights(weights: ArrayLike | None, log_weights: ArrayLike | None, K: int) -> np.ndarray:
     if (weights is None) == (log_weights is None):
+        got = "neither" if weights is None else "both"
         raise ValueError(
-            "give exactly one of `weights` and `log_weights`: pass weights=None with log weights"
+            f"give exactly one of `weights` and `log_weights`, got {got}: "
+            "pass weights=None with log weights"
         )
     if weights is not None:
         w = _finite("weights", weights)
@@ -481,7 +482,8 @@ def _log_weights(weights: ArrayLike | None, log_weights: ArrayLike | None, K: in
             )
         if abs(np.logaddexp.reduce(log_w)) > 1e-6:
             raise ValueError(
-                "`log_weights` must be normalised: subtract numpy.logaddexp.reduce(log_weights)"
+                "`log_weights` must be normalised, got a log sum of "
+                f"{np.logaddexp.reduce(log_w):.6g}: subtract numpy.logaddexp.reduce(log_weights)"
             )
     return np.asarray(log_w - np.logaddexp.reduce(log_w))
 
