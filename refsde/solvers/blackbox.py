@@ -21,8 +21,8 @@ __all__ = ["BlackBox"]
 class BlackBox:
     r"""Integrate the probability flow with ``scipy.integrate.solve_ivp``.
 
-    Every step of the grid is one call of SciPy, which chooses its own steps inside; the default grid is
-    therefore a single step from T to t_end.
+    Every step of the grid is one call of SciPy, which chooses its own steps inside; the default
+    grid is therefore a single step from T to t_end.
 
     Parameters
     ----------
@@ -31,10 +31,10 @@ class BlackBox:
     rtol, atol : float
         Relative and absolute tolerance of SciPy.
     coupled : bool
-        True (as published): a whole block of samples is *one* ODE, so that steps are shared, the error norm
-        is an average over the block, and a sample depends on its batch mates within the tolerance.
-        False: an ODE, an error control and a count of evaluations for each sample, independent of the
-        others and slower.
+        True (as published): a whole block of samples is *one* ODE, so that steps are shared, the
+        error norm is an average over the block, and a sample depends on its batch mates within the
+        tolerance. False: an ODE, an error control and a count of evaluations for each sample,
+        independent of the others and slower.
 
     Raises
     ------
@@ -85,7 +85,7 @@ class BlackBox:
         return None if self.coupled else 1
 
     def within(self, process: Process, x: Array, nfe: int) -> BlackBox | None:
-        """Return the tightest of these solvers that needs at most ``nfe`` evaluations from ``x`` at T.
+        """Return the tightest of these solvers that gets from ``x`` at T to t_end within ``nfe``.
 
         Tolerances, rtol = atol, are tried on a ladder of four rungs a decade, 1 down to 1e-12.
 
@@ -134,8 +134,8 @@ class BlackBox:
         def slope(t: float, flat: np.ndarray) -> np.ndarray:
             drift = to_numpy(process.drift(like(flat.reshape(x.shape), x), float(t)))
             rows = drift.reshape(len(lost), -1).astype(float)
-            # A sample without a finite score stands still from here on: NaN would stop its mates, or
-            # SciPy's choice of a step for ever.
+            # A sample without a finite score stands still from here on: NaN would stop its mates,
+            # or SciPy's choice of a step for ever.
             np.logical_or(lost, ~np.isfinite(rows).all(axis=1), out=lost)
             rows[lost] = 0.0
             return rows.reshape(-1)
@@ -150,7 +150,8 @@ class BlackBox:
             atol=self.atol,
             t_eval=[s],
         )
-        # A step size that underflows leaves no value at s: the loop then ends these samples as failed.
+        # A step size that underflows leaves no value at s: the loop then ends these samples as
+        # failed.
         end = run.y[:, -1] if run.success else np.full_like(start, np.nan)
         end = end.reshape(x.shape)
         end[lost] = np.nan

@@ -31,7 +31,8 @@ def _check(corrector: object, snr: float, steps: int) -> None:
     object.__setattr__(corrector, "snr", float(snr))
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(
-            f"`steps` of {owner} must be a positive int, got {steps!r}: use corrector=None for no correction"
+            f"`steps` of {owner} must be a positive int, got {steps!r}: use corrector=None for no "
+            "correction"
         )
 
 
@@ -52,7 +53,8 @@ def _move(process: Process, x: Array, score: Array, e: Any, z: Array) -> Array:
 class Langevin:
     r"""Langevin corrector with the signal-to-noise rule for its step.
 
-    .. math:: e = 2 a^2 \left(\mathrm{snr}\,\frac{\|z\|}{\|\mathrm{score}\|}\right)^2, \qquad a^2 = 1 - \beta_i\ \text{(VP)},\ 1\ \text{(VE)}
+    .. math:: e = 2 a^2 \left(\mathrm{snr}\,\frac{\|z\|}{\|\mathrm{score}\|}\right)^2, \qquad
+              a^2 = 1 - \beta_i\ \text{(VP)},\ 1\ \text{(VE)}
 
     Its stationary variance is V (1 + snr^2) in high dimension: snr is a knob of over-dispersion.
 
@@ -73,10 +75,10 @@ class Langevin:
 
     Notes
     -----
-    With norms of each sample, e depends on the sample and on its z, and the chain does not settle at p_t
-    however small ``snr`` is: on a Gaussian in d dimensions the variance is (1 + 2/d)^2 too large (6 % at
-    d = 64), and for d <= 2 samples are thrown far from points where the score vanishes.  In few dimensions
-    use ``norm="batch"`` or `AnnealedLangevin`.
+    With norms of each sample, e depends on the sample and on its z, and the chain does not settle
+    at p_t however small ``snr`` is: on a Gaussian in d dimensions the variance is (1 + 2/d)^2 too
+    large (6 % at d = 64), and for d <= 2 samples are thrown far from points where the score
+    vanishes.  In few dimensions use ``norm="batch"`` or `AnnealedLangevin`.
 
     References
     ----------
@@ -118,7 +120,8 @@ class Langevin:
 class AnnealedLangevin:
     r"""Annealed Langevin corrector: the step follows the noise level.
 
-    .. math:: e = 2 a^2 (\mathrm{snr}\;\sigma_t)^2, \qquad a^2 = 1 - \beta_i\ \text{(VP)},\ 1\ \text{(VE)}
+    .. math:: e = 2 a^2 (\mathrm{snr}\;\sigma_t)^2, \qquad
+              a^2 = 1 - \beta_i\ \text{(VP)},\ 1\ \text{(VE)}
 
     Parameters
     ----------

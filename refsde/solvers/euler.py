@@ -31,7 +31,8 @@ class EulerMaruyama:
     --------
     >>> import refsde as rs
     >>> sde, target = rs.VP(), rs.GaussianMixture.ring(8)
-    >>> rs.sample(rs.ReverseSDE(sde, target.score(sde)), rs.EulerMaruyama(), 10, times=20, rng=0).x.shape
+    >>> process = rs.ReverseSDE(sde, target.score(sde))
+    >>> rs.sample(process, rs.EulerMaruyama(), 10, times=20, rng=0).x.shape
     (10, 2)
     """
 
@@ -53,13 +54,14 @@ class Heun:
     .. math:: x' &= x_t + a(x_t, t)(s - t) + g(t)\,\Delta w \\
               x_s &= x_t + \tfrac12[a(x_t, t) + a(x', s)](s - t) + \tfrac12[g(t) + g(s)]\,\Delta w
 
-    with a the drift.  Order 2 on the flow; with noise weak order 2 (since the noise is additive) and
-    strong order 1.  Two evaluations a step, the second at ``s``: the grid must end where the score is
-    finite.
+    with a the drift.  Order 2 on the flow; with noise weak order 2 (since the noise is additive)
+    and strong order 1.  Two evaluations a step, the second at ``s``: the grid must end where the
+    score is finite.
 
     References
     ----------
-    Jolicoeur-Martineau et al. (2021), algorithm 1 (its higher-order proposal); Kloeden and Platen (1992), section 15.1.
+    Jolicoeur-Martineau et al. (2021), algorithm 1 (its higher-order proposal); Kloeden and Platen
+    (1992), section 15.1.
 
     Examples
     --------

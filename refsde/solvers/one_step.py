@@ -1,12 +1,14 @@
 r"""One-step samplers: one formula with a noise fraction, and the two published discrete chains.
 
-Every sampler that predicts the clean sample, and then goes to the next level with partly the predicted
-and partly fresh noise, is
+Every sampler that predicts the clean sample, and then goes to the next level with partly the
+predicted and partly fresh noise, is
 
 .. math:: x_s = \alpha_s \hat x_0 + \sigma_s\sqrt{1-\nu^2}\,\hat\epsilon + \sigma_s\nu\, z
-              = \alpha_s\left[\frac{x_t}{\alpha_t} + \left(\rho_s\sqrt{1-\nu^2} - \rho_t\right)\hat\epsilon\right] + \sigma_s\nu\,z ,
+              = \alpha_s\left[\frac{x_t}{\alpha_t} + \left(\rho_s\sqrt{1-\nu^2} -
+              \rho_t\right)\hat\epsilon\right] + \sigma_s\nu\,z ,
 
-and its members differ in the fraction nu^2 of fresh variance alone.  ``t`` is now, ``s < t`` the target.
+and its members differ in the fraction nu^2 of fresh variance alone.  ``t`` is now, ``s < t`` the
+target.
 """
 
 from __future__ import annotations
@@ -77,8 +79,8 @@ class OneStep:
     Parameters
     ----------
     fraction : float or callable
-        ``fraction(sde, t, s) -> nu^2`` in [0, 1], the share of fresh variance in the step from ``t`` to
-        ``s``; a number is a constant share.
+        ``fraction(sde, t, s) -> nu^2`` in [0, 1], the share of fresh variance in the step from
+        ``t`` to ``s``; a number is a constant share.
 
     Raises
     ------
@@ -90,8 +92,9 @@ class OneStep:
     Notes
     -----
     With nu^2 = 0 this is DDIM, with 1 - e^(-2 h), h = lam_s - lam_t, DDPM's posterior sampler, with
-    1 - e^(-2 tau^2 h) (see `OneStep.sde_dpm`) first-order SDE-DPM-Solver++, and so on.  All are exact in
-    law for a point mass at any step size; all that are not 0 draw noise and need the reverse SDE.
+    1 - e^(-2 tau^2 h) (see `OneStep.sde_dpm`) first-order SDE-DPM-Solver++, and so on.  All are
+    exact in law for a point mass at any step size; all that are not 0 draw noise and need the
+    reverse SDE.
 
     References
     ----------
@@ -116,7 +119,8 @@ class OneStep:
             return
         if isinstance(self.fraction, bool) or not isinstance(self.fraction, int | float):
             raise TypeError(
-                f"`fraction` must be a number or a function (sde, t, s) -> nu^2, got {self.fraction!r}"
+                "`fraction` must be a number or a function (sde, t, s) -> nu^2, got "
+                f"{self.fraction!r}"
             )
         if not 0 <= self.fraction <= 1:
             raise ValueError(
@@ -125,7 +129,7 @@ class OneStep:
 
     @classmethod
     def sde_dpm(cls, tau: float = 1.0) -> OneStep:
-        """First-order SDE-DPM-Solver++ (and stochastic DDIM in gDDIM, SA-Solver): 1 - e^(-2 tau^2 h)."""
+        """First-order SDE-DPM-Solver++ (and that of gDDIM, SA-Solver): 1 - e^(-2 tau^2 h)."""
         if not (math.isfinite(tau) and tau >= 0):
             raise ValueError(
                 f"`tau` must be finite and non-negative, got {tau!r}: 1 is DDPM's noise"
@@ -134,7 +138,7 @@ class OneStep:
 
     @classmethod
     def er_sde(cls, phi: Callable[[Any], Any]) -> OneStep:
-        """First-order ER-SDE with the noise function ``phi(rho)``: rho is the flow, rho^2 the reverse SDE."""
+        """First-order ER-SDE of ``phi(rho)``: rho is the flow, rho^2 the reverse SDE."""
         if not callable(phi):
             raise TypeError(f"`phi` must be a function of rho, got {phi!r}: try lambda rho: rho**2")
         return cls(_Extended(phi))
@@ -145,7 +149,8 @@ class OneStep:
         if not per_sample(nu2):
             if not -_ROUNDING <= nu2 <= 1 + _ROUNDING:
                 raise ValueError(
-                    f"`fraction` must return a share in [0, 1], got {nu2!r} from t = {state.t:g} to "
+                    f"`fraction` must return a share in [0, 1], got {nu2!r} from t = {state.t:g} "
+                    "to "
                     f"s = {s:g}: look at its behaviour there"
                 )
             nu2 = min(max(float(nu2), 0.0), 1.0)
@@ -153,7 +158,7 @@ class OneStep:
 
 
 def one_step(process: Process, x: Array, t: Time, s: Time, nu2: Any, noise: Noise) -> Array:
-    """Go from ``t`` to ``s`` with the fraction ``nu2`` of fresh variance: the formula of this module."""
+    """Go from ``t`` to ``s`` with the fraction ``nu2`` of fresh variance: the module's formula."""
     sde = process.sde
     kept = sde.rho(s) * sqrt(1 - nu2)
     mean = sde.alpha(s) * (x / sde.alpha(t) + (kept - sde.rho(t)) * process.eps(x, t))
@@ -166,14 +171,15 @@ class DDIM:
 
     .. math:: \nu^2 = \min\left(1,\ \eta^2\left(1 - \rho_s^2/\rho_t^2\right)\right)
 
-    With eta = 0 it is deterministic and first order on the probability flow; with eta = 1 it is DDPM's
-    ancestral sampler with the posterior variance.  One evaluation a step, and the last may land on t = 0.
+    With eta = 0 it is deterministic and first order on the probability flow; with eta = 1 it is
+    DDPM's ancestral sampler with the posterior variance.  One evaluation a step, and the last may
+    land on t = 0.
 
     Parameters
     ----------
     eta : float
-        Amount of fresh noise, >= 0.  eta = 0 runs on the flow and on the reverse SDE, eta > 0 on the
-        reverse SDE only.
+        Amount of fresh noise, >= 0.  eta = 0 runs on the flow and on the reverse SDE, eta > 0 on
+        the reverse SDE only.
 
     Raises
     ------
@@ -221,11 +227,12 @@ class DDIM:
 class ReverseDiffusion:
     r"""Reverse diffusion sampler: the discrete forward chain, reversed to first order.
 
-    .. math:: x_s = (2 - a)\,x_t + c\,q\,\mathrm{score}(x_t, t) + \sqrt q\, z, \qquad x_t = a x_s + \sqrt q z
+    .. math:: x_s = (2 - a)\,x_t + c\,q\,\mathrm{score}(x_t, t) + \sqrt q\, z, \qquad
+              x_t = a x_s + \sqrt q z
 
-    with (a, q) from ``sde.chain(t, s)``, c = 1 on the reverse SDE; on the flow c = 1/2 and no noise.
-    On a DDPM grid, a = sqrt(1 - beta_i) and q = beta_i; on an SMLD grid, a = 1 and
-    q = sigma_i^2 - sigma_{i-1}^2; for sub-VP the published code takes an Euler step.
+    with (a, q) from ``sde.chain(t, s)``, c = 1 on the reverse SDE; on the flow c = 1/2 and no
+    noise. On a DDPM grid, a = sqrt(1 - beta_i) and q = beta_i; on an SMLD grid, a = 1 and q =
+    sigma_i^2 - sigma_{i-1}^2; for sub-VP the published code takes an Euler step.
 
     References
     ----------
@@ -235,7 +242,8 @@ class ReverseDiffusion:
     --------
     >>> import refsde as rs
     >>> sde, target = rs.VE(), rs.GaussianMixture.ring(8)
-    >>> rs.sample(rs.ReverseSDE(sde, target.score(sde)), rs.ReverseDiffusion(), 10, times=20, rng=0).x.shape
+    >>> process = rs.ReverseSDE(sde, target.score(sde))
+    >>> rs.sample(process, rs.ReverseDiffusion(), 10, times=20, rng=0).x.shape
     (10, 2)
     """
 
@@ -256,18 +264,20 @@ class ReverseDiffusion:
 class Ancestral:
     r"""Ancestral sampling of the discrete chain (DDPM, SMLD).
 
-    .. math:: x_s = \frac{x_t + q\,\mathrm{score}(x_t, t)}{a} + \mathrm{std}\; z, \qquad (a, q) = \mathrm{chain}(t, s)
+    .. math:: x_s = \frac{x_t + q\,\mathrm{score}(x_t, t)}{a} + \mathrm{std}\; z, \qquad
+              (a, q) = \mathrm{chain}(t, s)
 
     The mean is exact given x_t.  For the variance the papers differ:
 
-    - "published": q on a variance-preserving chain (beta_i, as DDPM), the posterior's where a = 1 (SMLD);
+    - "published": q on a variance-preserving chain (beta_i, as DDPM), the posterior's where a = 1
+      (SMLD);
     - "large": q;  "posterior": q sigma_s^2 / sigma_t^2, that of x_s given x_t and x_0.
 
     Parameters
     ----------
     variance : {"published", "posterior", "large"}
-        Which of them.  Sub-VP has no published chain: ask for "posterior" there, which uses the exact
-        transition of the SDE.
+        Which of them.  Sub-VP has no published chain: ask for "posterior" there, which uses the
+        exact transition of the SDE.
 
     Raises
     ------
@@ -326,7 +336,7 @@ class Ancestral:
 
 
 def transition(sde: SDE, t: Time, s: Time) -> tuple[Any, Any]:
-    """Exact (a, q) of x_t = a x_s + sqrt(q) z, also where an SDE's published chain is an Euler step."""
+    """Exact (a, q) of x_t = a x_s + sqrt(q) z, also where the published chain is an Euler step."""
     alpha_t, rho_t, rho_s = sde.alpha(t), sde.rho(t), sde.rho(s)
     return alpha_t / sde.alpha(s), alpha_t * alpha_t * (rho_t - rho_s) * (rho_t + rho_s)
 

@@ -55,7 +55,7 @@ class Law:
 
 def _width(rows: int, itemsize: int = 8) -> int:
     """Samples in a block whose buffer has ``rows`` rows: a power of two, buffer about 1 MB."""
-    return int(np.clip(2 ** round(math.log2(_BLOCK_BYTES / (rows * itemsize))), 64, 2048))
+    return int(np.clip(2 ** round(math.log2(_BLOCK_BYTES / (rows * itemsize))), 128, 2048))
 
 
 def _blocks(x: np.ndarray, width: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -142,8 +142,8 @@ def evaluate(
 def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray]) -> None:
     """All covariances the same multiple of I: |x|^2 cancels from the logits, which are then linear.
 
-    l_k = (a/v) mu_k.x - (a^2/2v) |mu_k|^2 + log w_k  and  score = (a E[mu_k | x] - x) / v,  v = a^2
-    lam + s^2.
+    l_k = (a/v) mu_k.x - (a^2/2v) |mu_k|^2 + log w_k  and  score = (a E[mu_k | x] - x) / v  with
+    v = a^2 lam + s^2.
     """
     K, d = law.mu.shape
     # Shifting x and the means together makes products smaller and loses fewer digits.
@@ -168,25 +168,27 @@ def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.nd
             v = at * at * law.lam[0, 0] + _pad(np.asarray(s), rows, width) ** 2
             logits = (mu @ X - half_norm * at) * (at / v) + log_w
         _exp_normalise(logits)
-        *mean, total = sums @ logits
-        mean = np.stack(mean)
+        moments = sums @ logits
+        mean, total = moments[:-1], moments[-1]
         mean /= total  # E[mu_k | x], centred
         kept = rows.stop - rows.start
-        if "score" in out:
-            out["score"][rows] = ((mean * at - X) / v).T[:kept]
         if "denoise" in out:
             shrink = at * law.lam[0, 0] / v
             out["denoise"][rows] = (centre[:, None] + mean + shrink * (X - at * mean)).T[:kept]
         if "resp" in out:
             out["resp"][rows] = (logits / total).T[:kept]
         if "logpdf" in out:
-            # From the winner k*, whose exp(l - max) is 1: log w + log N(x; a mu, v) + log(total),
-            # free of
-            # the cancelled |x|^2.
+            # From the winner k*, whose exp(l - max) is 1, free of the cancelled |x|^2:
+            # log w + log N(x; a mu, v) + log(total).
             best = np.argmax(logits, axis=0)
             gap = X - at * mu.T[:, best]
             normal = -0.5 * (np.sum(gap * gap, axis=0) / v + d * (np.log(v) + _LOG_2PI))
             out["logpdf"][rows] = (law.log_w[best] + normal + np.log(total))[:kept]
+        if "score" in out:  # last, because in place
+            mean *= at
+            mean -= X
+            mean /= v
+            out["score"][rows] = mean.T[:kept]
 
 
 def _one_product(law: Law, x: np.ndarray, a: float, s: float, score: np.ndarray) -> None:
@@ -320,8 +322,7 @@ def _collect(
     in_place = out.keys() <= {"score", "logpdf", "resp"}
     weighted = np.multiply(Y, r[:, None, :], out=Y if in_place else None)
     if "denoise" in out:
-        # E[x_0|x] = sum_k r_k (mu_k + a U_k (lam/v) U_k^T (x - a mu_k)): direct, no division by a
-        # or s
+        # E[x_0|x] = sum_k r_k (mu_k + a U_k (lam/v) U_k^T (x - a mu_k)), without division by a or s
         out["denoise"][rows] = (at.back(weighted * (at.a * at.lam)) + r.T @ law.mu)[:kept]
     score = -at.back(weighted)
     if "score" in out:
