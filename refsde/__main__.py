@@ -196,12 +196,12 @@ def _course(options: argparse.Namespace) -> race.Course:
 
 def _race(options: argparse.Namespace) -> None:
     began = time.perf_counter()
+    options.out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     course = _course(options)
     seconds = race.estimate(course, options.solvers, options.nfe, options.workers)
     print(f"{course.title()}: about {seconds:.0f} s", file=sys.stderr)
     result = race.run(course, options.solvers, options.nfe, workers=options.workers, progress=True)
     print(result.table())
-    options.out.mkdir(parents=True, exist_ok=True)
     written = [*race.draw(result, options.out)]
     if options.json is not None:
         options.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
@@ -233,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options: Any = _parser().parse_args(argv)
     try:
         {"race": _race, "sample": _sample}[options.command](options)
-    except (_Wrong, ValueError, TypeError, ImportError) as problem:
+    except (ValueError, TypeError, ImportError, OSError) as problem:
         print(f"refsde {options.command}: {problem}", file=sys.stderr)
         return 2
     return 0
