@@ -92,7 +92,8 @@ SOLVERS: Mapping[str, Entry] = {
     ),
     "pc": Entry(
         "reverse",
-        lambda sde: PredictorCorrector(ReverseDiffusion(), Langevin(_snr(sde))),
+        # batch norms, as published: those of a single sample blow up in the plane
+        lambda sde: PredictorCorrector(ReverseDiffusion(), Langevin(_snr(sde), norm="batch")),
         True,
         "predictor-corrector: reverse diffusion and one Langevin step",
     ),

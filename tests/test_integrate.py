@@ -396,6 +396,32 @@ def test_a_bad_score_ends_those_samples_only(case: Case, kind: str, value: float
     assert np.array_equal(sol.n_accepted == grid.n, good)
 
 
+def test_those_that_stay_keep_the_noise_of_their_index() -> None:
+    """In a second block, or with rows of one's own, the place in the batch is not the index."""
+    rows = np.array([2, 5, 16384, 16390, 16391])
+    start = np.zeros((16392, 2))
+    start[rows] = X
+
+    def lose(x: Any, t: Any) -> Any:  # by the first coordinate, which this process does not move
+        return np.where((x[:, :1] > 0.5) & (t < 0.6), np.nan, 0 * x)
+
+    @dataclass(frozen=True)
+    class Second(rs.ReverseSDE):
+        def diffuse(self, dw: Any, t: Any) -> Any:
+            return dw * np.array([0.0, 1.0])
+
+        def drift(self, x: Any, t: Any) -> Any:
+            return self.score(x, t)
+
+    whole = rs.sample(Second(VP, lambda x, t: 0 * x), EM, x=start, times=GRID, rng=3)
+    sol = rs.sample(Second(VP, lose), EM, x=start, times=GRID, rng=3)
+    good = sol.success[rows]
+    assert good.tolist() == (X[:, 0] <= 0.5).tolist()
+    assert np.array_equal(sol.x[sol.success], whole.x[sol.success])
+    part = list(rs.iterate(Second(VP, lose), EM, X, GRID, rs.Gaussian(3), rows=rows))[-1]
+    assert np.array_equal(part.x[good], whole.x[rows[good]])
+
+
 def test_the_message_says_how_many_which_and_where() -> None:
     process = rs.ReverseSDE(VP, failing(SCORE, lambda x: x[:, 0] > 0.5, below=0.6))
     sol = rs.sample(process, EM, x=X, times=rs.Grid([1.0, 0.8, 0.5, 0.2, 0.1]), rng=0)

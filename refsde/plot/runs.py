@@ -151,7 +151,11 @@ def work_precision(
         lost = f" ({np.count_nonzero(~good)} not drawn)" if not good.all() else ""
         style: dict[str, Any] = {"color": COLOURS[i % 7], "marker": MARKERS[i % 8], "ms": 6}
         name = label(solver) + lost
-        ax.plot(nfe[good], np.abs(values[good]), lw=1.6, mec="white", mew=0.6, label=name, **style)
+        line: dict[str, Any] = {
+            "lw": 1.6,
+            "ls": "-" if i < 7 else "--",
+        }  # the eighth has the first one's colour
+        ax.plot(nfe[good], np.abs(values[good]), mec="white", mew=0.6, label=name, **line, **style)
         below = good & (values < 0)
         if below.any():
             ax.plot(nfe[below], -values[below], ls="", mfc="white", label="_negative", **style)
