@@ -82,7 +82,9 @@ class Gaussian:
 
     def increment(self, t: Time, s: Time, x: Array) -> Array:
         """Brownian increment w(s) - w(t), variance |s - t|, shaped like ``x`` (B, *D)."""
-        return self.normal(x) * sqrt(abs(s - t))
+        dw = self.normal(x)
+        dw *= sqrt(abs(s - t))  # our own fresh array
+        return dw
 
     def levy(self, t: Time, s: Time, x: Array) -> tuple[Array, Array]:
         """Increment and space-time Levy area (dW, H); H ~ N(0, |s - t| / 12), independent of dW.
