@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from refsde import race
+from refsde import __version__, race
 from refsde._types import SDE
 from refsde.sde import EDM, VE, VP, Cosine, SubVP
 from refsde.targets import GaussianMixture
@@ -59,8 +59,14 @@ def _target(name: str) -> tuple[GaussianMixture, np.ndarray | None]:
     try:
         with np.load(name, allow_pickle=False) as data:
             held = {key: data[key] for key in data.files}
-    except (OSError, ValueError) as problem:
-        raise _Wrong(f"--target {name}: cannot be read as .npz ({problem})") from problem
+    except OSError as problem:
+        raise _Wrong(
+            f"--target {name}: cannot be read ({problem.strerror or problem})"
+        ) from problem
+    except ValueError as problem:
+        raise _Wrong(
+            f"--target {name}: is not an .npz of plain arrays, as numpy.savez writes"
+        ) from problem
     if {"weights", "means", "covs"} <= held.keys():
         return GaussianMixture(held["weights"], held["means"], held["covs"]), None
     if "X" in held:
@@ -73,10 +79,9 @@ def _target(name: str) -> tuple[GaussianMixture, np.ndarray | None]:
 
 
 def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, got {text}")
-    return value
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive whole number, got {text!r}")
+    return int(text)
 
 
 def _budgets(text: str) -> list[int]:
@@ -102,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="refsde",
         description="Solvers of score-based diffusion on targets whose answers are exact.",
     )
+    parser.add_argument("--version", action="version", version=f"refsde {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     names = "\n".join(
         f"  {name:<24}{entry.says}{'' if entry.default else '  (not in the default set)'}"
@@ -117,10 +123,10 @@ def _parser() -> argparse.ArgumentParser:
 {names}
 
 examples:
-  refsde race                                      digits, ten solvers, about half a minute on two
-  cores refsde race --target ring --sde ve -n 20000      a ring of eight modes under VE, about 20
-  seconds refsde race --solvers em,heun,ddim --nfe 10,40   three solvers, a few seconds refsde race
-  --solvers all --json race.json       all of them, about a minute; the numbers as JSON
+  refsde race                                     digits, ten solvers, under a minute on two cores
+  refsde race --target ring --sde ve -n 20000     eight modes under VE, about half a minute
+  refsde race --solvers em,heun --nfe 10,40       two solvers, a few seconds
+  refsde race --solvers all --json race.json      all solvers, about a minute; the numbers as JSON
 """,
     )
     racing.add_argument(
@@ -163,7 +169,8 @@ examples:
             "--target",
             default="digits",
             metavar="NAME",
-            help="digits (default), patches, ring, or FILE.npz with weights, means, covs or data X",
+            help="digits (default), patches, ring, or FILE.npz with weights, means, covs or data X "
+            "(scaled to about [-1, 1])",
         )
         command.add_argument(
             "--sde", default="vp", choices=list(SDES), help="forward SDE (default vp)"
@@ -194,9 +201,21 @@ def _course(options: argparse.Namespace) -> race.Course:
     return race.Course(target, sde, options.n, options.rng, options.grid, name, data)
 
 
+def _make_room(out: Path, file: Path | None = None) -> None:
+    """Make the folders that will be written to before the work, not after it."""
+    for option, folder in (("--out", out), ("--json", None if file is None else file.parent)):
+        try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise _Wrong(
+                f"{option}: cannot make the folder {folder} ({problem.strerror})"
+            ) from problem
+
+
 def _race(options: argparse.Namespace) -> None:
     began = time.perf_counter()
-    options.out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    _make_room(options.out, options.json)
     course = _course(options)
     seconds = race.estimate(course, options.solvers, options.nfe, options.workers)
     print(f"{course.title()}: about {seconds:.0f} s", file=sys.stderr)
@@ -210,11 +229,11 @@ def _race(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
+    _make_room(options.out)
     course = _course(options)
     solution = course.sample(
         options.solver, options.nfe, options.n, workers=options.workers, progress=True
     )
-    options.out.mkdir(parents=True, exist_ok=True)
     solution.save(options.out / "samples.npz")
     rows = {f"{options.solver}, {solution.nfe.mean():.0f} NFE": solution.x}
     picture = race.portrait(course, rows, options.out / "samples.png")

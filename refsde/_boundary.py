@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,8 @@ def check_accepts(solver: Any, process: Any) -> None:
     accepts = getattr(solver, "accepts", None)
     if accepts is None or kind in accepts:
         return
-    right = " or ".join(_NAMES[k] for k in sorted(accepts, reverse=True)) or "no process at all"
+    known = [_NAMES.get(k, repr(k)) for k in sorted(accepts, reverse=True)]
+    right = " or ".join(known) or "no process at all"
     raise TypeError(
         f"`solver` {solver!r} is wrong for {_NAMES[kind]}, silently so if it ran: use it on {right}"
     )
@@ -112,12 +114,26 @@ def times_of(process: Process, solver: Any, times: Any, from_prior: bool) -> Tim
             raise ValueError(f"`times` must be a positive number of steps, or a Grid, got {times}")
         forward = process.kind == "forward"
         grid = Grid.uniform(process.sde, int(times), 0.0 if forward else None)
+        if not forward:
+            _warn_of_a_leap(process, grid)
         return grid.reversed() if forward else grid
     check_times(times)
     if isinstance(times, Grid):
         _check_grid(process, times, from_prior)
     made: Times = times
     return made
+
+
+def _warn_of_a_leap(process: Process, grid: Grid) -> None:
+    """Warn if the last of many equal steps covers about half of all noise levels, as EDM's does."""
+    lam = process.sde.lam
+    last, whole = lam(grid.ts[-1]) - lam(grid.ts[-2]), lam(grid.ts[-1]) - lam(grid.ts[0])
+    if grid.n >= 16 and last > 0.45 * whole:
+        warnings.warn(
+            f"the last of {grid.n} equal steps covers {last / whole:.0%} of all noise levels (in "
+            f"log(sigma / alpha)) under {process.sde!r}: pass times=Grid.karras(sde, {grid.n})",
+            stacklevel=4,
+        )
 
 
 def _check_grid(process: Process, grid: Grid, from_prior: bool) -> None:
@@ -146,11 +162,14 @@ def _check_grid(process: Process, grid: Grid, from_prior: bool) -> None:
 
 def check_start(x: Any) -> Array:
     """Return the start ``x`` of a run as a C-ordered batch, or raise."""
-    if not hasattr(x, "shape") or len(x.shape) < 2:
-        got = f"shape {tuple(x.shape)}" if hasattr(x, "shape") else repr(x)
+    if not hasattr(x, "shape"):
         raise ValueError(
-            f"`x` must be an array (n, *D), batch first, got {got}: "
-            "reshape a batch of numbers to (n, 1)"
+            f"`x` must be an array (n, *D), got {x!r:.80}: use numpy.asarray(x, float)"
+        )
+    if len(x.shape) < 2:
+        raise ValueError(
+            f"`x` must be an array (n, *D), batch first, got shape {tuple(x.shape)}: "
+            "reshape a batch of numbers to (n, 1), and write one sample as x[None]"
         )
     if not is_floating(x):
         raise TypeError(f"`x` must be floating point, got dtype {x.dtype}: use x.astype(float)")
@@ -181,7 +200,7 @@ def shapes_of(
             raise ValueError(
                 f"`n` = {n!r} disagrees with `x` of {x.shape[0]} samples: leave `n` out"
             )
-        if shape is not None and shape != event:
+        if shape is not None and shape not in (event, list(event)):
             raise ValueError(f"`shape` = {shape!r} disagrees with `x` of {event}: leave it out")
         return int(x.shape[0]), event, x
     if n is None or not _whole(n):

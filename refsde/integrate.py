@@ -137,6 +137,7 @@ def iterate(
             f"`rows` must have shape ({x.shape[0]},), one index a sample of `x`, got {rows.shape}"
         )
     solver = _bound(solver, process, times)
+    x = take(x, np.arange(len(rows)))  # a copy: a solver that writes in place must not reach it
     return _iterate(process, solver, x, times, noise, rows, tally or Tally(len(rows)))
 
 
@@ -324,7 +325,7 @@ def sample(
 
     def run(rows: np.ndarray) -> _Block:
         if x is not None:
-            start = take(x, rows) if len(rows) < n else x
+            start = take(x, rows)  # a copy, also of all of them: the caller keeps his own
         else:
             template = np.zeros((len(rows), *event), dtype)
             start = process.start(starter.on(rows).start(template))
@@ -379,7 +380,7 @@ def _run(
     state = None
     for step, state in enumerate(_iterate(process, solver, x, times, noise, rows, tally)):
         if every and step % every == 0:
-            path.append((state.t, state.x))
+            path.append((state.t, take(state.x, np.arange(len(rows)))))
         if step:
             tick(state, rows)
     assert state is not None

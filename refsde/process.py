@@ -44,6 +44,10 @@ def _check_score(sde: SDE, score: Any) -> None:
         raise TypeError(
             f"`score` must be callable as score(x, t), got {type(score).__name__}: pass {hint}"
         )
+    if getattr(score, "__name__", "") == "score" and hasattr(
+        getattr(score, "__self__", None), "at"
+    ):
+        raise TypeError(f"`score` is the method {score!r}: call it, target.score(sde)")
     own = getattr(score, "sde", None)
     if own is not None and own is not sde and own != sde:
         raise ValueError(

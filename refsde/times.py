@@ -64,8 +64,8 @@ class Grid:
         steps = np.diff(times)
         if not (np.all(steps < 0) or np.all(steps > 0)):
             raise ValueError(
-                f"`ts` must be strictly monotone (descending in reverse), got {times!r}: remove "
-                "repeats"
+                f"`ts` must be strictly monotone (descending in reverse), got {times!r}: "
+                "sort it, remove repeats"
             )
         object.__setattr__(self, "ts", tuple(float(t) for t in times))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK = COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000",
 )  # fmt: skip
-MARKERS = "osD^vPX*"
+MARKERS = "osD^vPXp"
 TIME_LABEL = "t  (0 = data, T = noise)"
 
 Extent = tuple[float, float, float, float]

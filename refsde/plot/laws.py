@@ -309,7 +309,8 @@ def _law(target: Any, at: tuple[SDE, float] | None, dim: int) -> Any:
     law = target if at is None else target.at(*at)
     if getattr(law, "dim", dim) != dim:
         raise ValueError(
-            f"`target` must have d = {dim} for this picture, got d = {law.dim}: use its marginal"
+            f"`target` must have d = {dim} for this picture, got d = {law.dim}: "
+            "draw two coordinates of samples"
         )
     return law
 

@@ -26,12 +26,13 @@ def check_points(name: str, x: Any, dim: int) -> None:
     shape = getattr(x, "shape", None)
     if shape is None:
         raise TypeError(
-            f"`{name}` must be an array (B, {dim}), got {type(x).__name__}: use numpy.asarray"
+            f"`{name}` must be an array (B, {dim}), got {type(x).__name__}: use numpy.asarray, and "
+            "call a score as score(x, t)"
         )
     if len(shape) != 2 or shape[1] != dim:
         raise ValueError(
-            f"`{name}` must have shape (B, {dim}), batch first, got {tuple(shape)}: reshape it to "
-            f"(-1, {dim})"
+            f"`{name}` must have shape (B, {dim}), got {tuple(shape)}: one sample a row, so "
+            "transpose a batch of columns, and write one point as x[None]"
         )
     kind = x.dtype.kind if is_numpy(x) else ("f" if "float" in str(x.dtype) else "other")
     if kind != "f":

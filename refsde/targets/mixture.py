@@ -78,8 +78,8 @@ class GaussianMixture:
         mu = _finite("means", means)
         if mu.ndim != 2 or mu.size == 0:
             raise ValueError(
-                f"`means` must have shape (K, d), got {mu.shape}: use numpy.atleast_2d, one row a "
-                "component"
+                f"`means` must have shape (K, d), got {mu.shape}: one row a component; K means on "
+                "the line are numpy.reshape(means, (K, 1))"
             )
         log_w = _log_weights(weights, log_weights, len(mu))
         lam, U = _spectrum(_finite("covs", covs), *mu.shape)
