@@ -169,3 +169,24 @@ def test_rows_do_not_depend_on_their_batch(kind, d, per_sample, dtype, rng):
         for part, all_of_them in zip(run(rows), whole, strict=True):
             assert part.dtype == dtype
             np.testing.assert_array_equal(part, all_of_them[rows])
+
+
+@pytest.mark.parametrize("d", [1, 2, 5, 64])
+@pytest.mark.parametrize("t", [1e-3, 0.1, 1.0])
+def test_the_fast_form_is_the_safe_form(d: int, t: float) -> None:
+    rng = np.random.default_rng(d)
+    A = rng.standard_normal((5, d, d)) / np.sqrt(d)
+    covs = A @ A.transpose(0, 2, 1) + 0.05 * np.eye(d)
+    target = rs.GaussianMixture(np.full(5, 0.2), 2 * rng.standard_normal((5, d)), covs)
+    sde, x = rs.VP(), 2 * rng.standard_normal((300, d))
+    safe, fast = target.score(sde)(x, t), target.score(sde, fast=True)(x, t)
+    scale = np.linalg.norm(safe, axis=1, keepdims=True)
+    assert np.max(np.abs(fast - safe) / scale) < 1e-11
+    # sample i depends on i alone, in this form too
+    assert np.array_equal(target.score(sde, fast=True)(x[:7], t), fast[:7])
+    assert target.score(sde, fast=True)(x.astype(np.float32), t).dtype == np.float32
+    # whatever is not a score of shared time takes the safe form
+    clocks = np.full((300, 1), t)
+    quick, slow = target.score(sde, fast=True), target.score(sde)
+    assert np.array_equal(quick(x, clocks), slow(x, clocks))
+    assert np.array_equal(quick.logpdf(x, t), slow.logpdf(x, t))
