@@ -83,7 +83,9 @@ SDES = {
 }
 
 TARGETS = {
-    "means-1d": Wrong(lambda: MIX([1.0], [0.0], [1.0]), "means", "(1,)", "numpy.atleast_2d"),
+    "means-1d": Wrong(
+        lambda: MIX([1.0], [0.0], [1.0]), "means", "(1,)", "numpy.reshape(means, (K, 1))"
+    ),
     "means-nan": Wrong(lambda: MIX([1.0], [[NAN]], [1.0]), "means", "nan", "remove NaN"),
     "means-text": Wrong(
         lambda: MIX([1.0], [["a"]], [1.0]), "means", "'a'", "real numbers", TypeError
@@ -118,7 +120,7 @@ TARGETS = {
     "draws": Wrong(lambda: RING.sample(-1), "n", "-1", "non-negative int"),
     "draws-rng": Wrong(lambda: RING.sample(3, rng="seed"), "rng", "'seed'", "Generator", TypeError),
     "component": Wrong(lambda: RING.component(8), "k", "8", "below 8"),
-    "points": Wrong(lambda: RING.logpdf(X[:, :1]), "x", "(5, 1)", "reshape it"),
+    "points": Wrong(lambda: RING.logpdf(X[:, :1]), "x", "(5, 1)", "transpose"),
     "points-list": Wrong(
         lambda: RING.logpdf([[0.0, 1.0]]), "x", "list", "numpy.asarray", TypeError
     ),
@@ -128,8 +130,8 @@ TARGETS = {
     "law-time": Wrong(lambda: RING.at(VP, 1.5), "t", "1.5", "[0, 1]"),
     "score-time": Wrong(lambda: SCORE(X, -0.1), "t", "-0.1", "rescale it"),
     "score-times": Wrong(lambda: SCORE(X, np.zeros((3, 1))), "t", "(3, 1)", "(5, 1)"),
-    "score-shape": Wrong(lambda: SCORE(X[0], 0.5), "x", "(2,)", "batch first"),
-    "directions": Wrong(lambda: SCORE.jvp(X, 0.5, X[:, :1]), "u", "(5, 1)", "reshape it"),
+    "score-shape": Wrong(lambda: SCORE(X[0], 0.5), "x", "(2,)", "x[None]"),
+    "directions": Wrong(lambda: SCORE.jvp(X, 0.5, X[:, :1]), "u", "(5, 1)", "transpose"),
     "wants": Wrong(lambda: SCORE.evaluate(X, 0.5, "curl"), "want", "'curl'", "among"),
     "posterior-A": Wrong(
         lambda: RING.condition(np.ones((1, 3)), [0.0], 1.0), "A", "(1, 3)", "(m, 2)"
