@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from refsde import __version__, race
+from refsde._portraits import draw, portrait
 from refsde._types import SDE
 from refsde.sde import EDM, VE, VP, Cosine, SubVP
 from refsde.targets import GaussianMixture
@@ -221,7 +222,7 @@ def _race(options: argparse.Namespace) -> None:
     print(f"{course.title()}: about {seconds:.0f} s", file=sys.stderr)
     result = race.run(course, options.solvers, options.nfe, workers=options.workers, progress=True)
     print(result.table())
-    written = [*race.draw(result, options.out)]
+    written = [*draw(result, options.out)]
     if options.json is not None:
         options.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
         written.append(options.json)
@@ -236,7 +237,7 @@ def _sample(options: argparse.Namespace) -> None:
     )
     solution.save(options.out / "samples.npz")
     rows = {f"{options.solver}, {solution.nfe.mean():.0f} NFE": solution.x}
-    picture = race.portrait(course, rows, options.out / "samples.png")
+    picture = portrait(course, rows, options.out / "samples.png")
     print(solution)
     print(f"wrote {options.out / 'samples.npz'}, {picture}")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,6 +36,7 @@ from refsde._boundary import (
     shapes_of,
     times_of,
 )
+from refsde._progress import progress_bar
 from refsde._random import block_rows
 from refsde._types import Noise, Process, Solver, State, Time, Times
 from refsde.noise import Gaussian, LastMean
@@ -331,7 +331,7 @@ def sample(
             start = process.start(starter.on(rows).start(template))
         return _run(process, solver, start, times, source, rows, keep, denoise == "tweedie", tick)
 
-    with _progress(progress, len(blocks), steps) as bar, one_blas_thread():
+    with progress_bar(progress, steps and len(blocks) * steps, "step") as bar, one_blas_thread():
 
         def tick(state: State, rows: np.ndarray) -> None:
             if bar is not None:
@@ -432,15 +432,3 @@ def _gather(blocks: list[_Block], noise: Noise, steps: int | None) -> Solution:
         message=summary(failed, t, steps),
         seed_entropy=getattr(noise, "key", None),
     )
-
-
-def _progress(show: bool, blocks: int, steps: int | None) -> Any:
-    if not show:
-        return nullcontext()
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as missing:  # pragma: no cover
-        raise ImportError(
-            "`progress=True` needs tqdm: pip install 'refsde[experiments]'"
-        ) from missing
-    return tqdm(total=None if steps is None else blocks * steps, unit="step")

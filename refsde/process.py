@@ -56,13 +56,33 @@ def _check_score(sde: SDE, score: Any) -> None:
         )
 
 
-class _Scored:
+class _Plain:
+    """A process without preconditioning, the same at every step."""
+
+    def colour(self, z: Array) -> Array:
+        """Shape independent unit normals ``z``; here they stay as they are."""
+        return z
+
+    def gram(self, v: Array) -> Array:
+        """Precondition a displacement ``v``; here it stays as it is."""
+        return v
+
+    def at(self, t: Time, s: Time) -> Self:
+        """Process for the step from ``t`` to ``s``: itself, it depends on time alone."""
+        return self
+
+
+class _Scored(_Plain):
     """Predictions of a process with a score, taken directly where the score offers them."""
 
     sde: SDE
     score: Score
     kind: ClassVar[Kind]
     stochastic: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        _check_sde(self.sde)
+        _check_score(self.sde, self.score)
 
     def eps(self, x: Array, t: Time) -> Array:
         """Predicted noise (B, *D) at ``x`` (B, *D) and ``t``; one evaluation of the score."""
@@ -76,18 +96,6 @@ class _Scored:
             return self.score.denoise(x, t)
         sigma = self.sde.sigma(t)
         return (x + sigma * sigma * self.score(x, t)) / self.sde.alpha(t)
-
-    def colour(self, z: Array) -> Array:
-        """Shape independent unit normals ``z``; here they stay as they are."""
-        return z
-
-    def gram(self, v: Array) -> Array:
-        """Precondition a displacement ``v``; here it stays as it is."""
-        return v
-
-    def at(self, t: Time, s: Time) -> Self:
-        """Process for the step from ``t`` to ``s``: itself, it depends on time alone."""
-        return self
 
     def start(self, z: Array) -> Array:
         """States at T from unit normals ``z`` (B, *D): the prior's scale times ``z``."""
@@ -130,10 +138,6 @@ class ReverseSDE(_Scored):
     score: Score
     kind: ClassVar[Kind] = "reverse"
     stochastic: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check_sde(self.sde)
-        _check_score(self.sde, self.score)
 
     def drift(self, x: Array, t: Time) -> Array:
         """Drift f x - g^2 score, shape (B, *D)."""
@@ -180,10 +184,6 @@ class ProbabilityFlow(_Scored):
     kind: ClassVar[Kind] = "flow"
     stochastic: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        _check_sde(self.sde)
-        _check_score(self.sde, self.score)
-
     def drift(self, x: Array, t: Time) -> Array:
         """Drift f x - g^2 score / 2, shape (B, *D)."""
         return self.sde.f(t) * x - 0.5 * self.sde.g2(t) * self.score(x, t)
@@ -194,7 +194,7 @@ class ProbabilityFlow(_Scored):
 
 
 @dataclass(frozen=True)
-class ForwardSDE:
+class ForwardSDE(_Plain):
     r"""The forward SDE itself, from data at t = 0 to noise at T.
 
     .. math:: dx = f(t)x\,dt + g(t)\,dw .
@@ -239,18 +239,6 @@ class ForwardSDE:
     def diffuse(self, dw: Any, t: Time) -> Any:
         """Diffusion term g(t) dw of a Brownian increment ``dw`` (B, *D)."""
         return sqrt(self.sde.g2(t)) * dw
-
-    def colour(self, z: Array) -> Array:
-        """Shape independent unit normals ``z``; here they stay as they are."""
-        return z
-
-    def gram(self, v: Array) -> Array:
-        """Precondition a displacement ``v``; here it stays as it is."""
-        return v
-
-    def at(self, t: Time, s: Time) -> Self:
-        """Process for the step from ``t`` to ``s``: itself."""
-        return self
 
     def start(self, z: Array) -> Array:
         """Raise: the forward SDE starts from data."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from refsde._array import Array, one_blas_thread
 from refsde._boundary import check_accepts
+from refsde._progress import progress_bar
 from refsde._random import run_key
 from refsde._types import Process, Solver, State, Time
 from refsde.integrate import sample
@@ -185,7 +185,7 @@ def work_precision(
         for name, budget in tasks
     ]
     outcomes: list[Record | str] = []
-    with _bar(progress, sum(budget for _, budget in tasks)) as bar:
+    with progress_bar(progress, sum(budget for _, budget in tasks), "nfe") as bar:
         # Results come in the order of the tasks, whoever finishes first.
         found: Iterator[Record | str] = Parallel(n_jobs=workers, return_as="generator")(jobs)
         for (_, budget), outcome in zip(tasks, found, strict=True):
@@ -386,15 +386,3 @@ def _schedules(pairs: Mapping[str, Any], times: Any) -> dict[str, Schedule | Non
             "lambda steps: refsde.Grid.power(sde, steps)"
         )
     return own
-
-
-def _bar(show: bool, total: int) -> Any:
-    if not show:
-        return nullcontext()
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as missing:  # pragma: no cover
-        raise ImportError(
-            "`progress=True` needs tqdm: pip install 'refsde[experiments]'"
-        ) from missing
-    return tqdm(total=total, unit="nfe")

@@ -20,9 +20,10 @@ from refsde._array import Array, Time, is_numpy, like, namespace, per_sample, to
 from refsde._random import START, KeyedNormals, run_key
 from refsde._types import SDE
 from refsde.sde import check_time
+from refsde.targets._given import finite, noise_cov_of, real
 from refsde.targets._score import TargetScore, level
 from refsde.targets._tiles import Tiles, evaluate_points
-from refsde.targets.mixture import GaussianMixture, _finite, _noise_cov, _real
+from refsde.targets.mixture import GaussianMixture
 
 __all__ = ["Empirical", "empirical_formula"]
 
@@ -66,7 +67,7 @@ class Empirical:
     """
 
     def __init__(self, points: ArrayLike, *, log_weights: ArrayLike | None = None) -> None:
-        p = _finite("points", points)
+        p = finite("points", points)
         if p.ndim != 2 or p.size == 0:
             raise ValueError(
                 f"`points` must have shape (N, d), got {p.shape}: flatten each sample to one row"
@@ -155,7 +156,7 @@ class Empirical:
         ValueError
             If shapes disagree, or a measurement has no noise.
         """
-        A, y = _finite("A", A), _finite("y", y)
+        A, y = finite("A", A), finite("y", y)
         if A.ndim != 2 or A.shape[1] != self.dim:
             raise ValueError(f"`A` must have shape (m, {self.dim}), got {A.shape}")
         if y.shape != A.shape[:1]:
@@ -163,7 +164,7 @@ class Empirical:
                 f"`y` must have shape ({A.shape[0]},), one number a row of `A`, got {y.shape}"
             )
         try:
-            L = np.linalg.cholesky(_noise_cov(noise_cov, len(y)))
+            L = np.linalg.cholesky(noise_cov_of(noise_cov, len(y)))
         except np.linalg.LinAlgError as singular:
             raise ValueError(
                 "`noise_cov` must be positive definite (points have no spread of their own): "
@@ -197,7 +198,7 @@ class Empirical:
 def _normalised(log_weights: ArrayLike | None, N: int) -> np.ndarray:
     if log_weights is None:
         return np.full(N, -math.log(N))
-    log_w = _real("log_weights", log_weights)
+    log_w = real("log_weights", log_weights)
     if log_w.shape != (N,):
         raise ValueError(
             f"`log_weights` must have shape ({N},), one a row of `points`, got {log_w.shape}"

@@ -22,6 +22,7 @@ from refsde._array import is_numpy as _is_numpy
 from refsde._random import START, KeyedNormals, run_key
 from refsde._types import SDE
 from refsde.sde import check_time
+from refsde.targets._given import finite, log_weights_of, noise_cov_of, spectrum_of
 from refsde.targets._kernels import Law, evaluate
 from refsde.targets._score import TargetScore, check_points, level
 
@@ -75,14 +76,14 @@ class GaussianMixture:
         *,
         log_weights: ArrayLike | None = None,
     ) -> None:
-        mu = _finite("means", means)
+        mu = finite("means", means)
         if mu.ndim != 2 or mu.size == 0:
             raise ValueError(
                 f"`means` must have shape (K, d), got {mu.shape}: one row a component; K means on "
                 "the line are numpy.reshape(means, (K, 1))"
             )
-        log_w = _log_weights(weights, log_weights, len(mu))
-        lam, U = _spectrum(_finite("covs", covs), *mu.shape)
+        log_w = log_weights_of(weights, log_weights, len(mu))
+        lam, U = spectrum_of(finite("covs", covs), *mu.shape)
         self._law = Law(log_w, mu.copy(), lam, U)
 
     # -- how to make one -------------------------------------------------------------------------
@@ -136,7 +137,7 @@ class GaussianMixture:
             raise ImportError(
                 "fitting a mixture needs scikit-learn: pip install 'refsde[all]'"
             ) from missing
-        data = _finite("X", X)
+        data = finite("X", X)
         if data.ndim != 2 or len(data) < k:
             raise ValueError(f"`X` must have shape (n, d) with n >= k = {k}, got {data.shape}")
         state = rng if isinstance(rng, int | None) else int(rng.integers(2**31))
@@ -312,14 +313,14 @@ class GaussianMixture:
         ValueError
             If shapes disagree, or a measurement has no noise where the law has no spread.
         """
-        A, y = _finite("A", A), _finite("y", y)
+        A, y = finite("A", A), finite("y", y)
         if A.ndim != 2 or A.shape[1] != self.dim:
             raise ValueError(f"`A` must have shape (m, {self.dim}), got {A.shape}")
         if y.shape != A.shape[:1]:
             raise ValueError(
                 f"`y` must have shape ({A.shape[0]},), one number a row of `A`, got {y.shape}"
             )
-        R = _noise_cov(noise_cov, len(y))
+        R = noise_cov_of(noise_cov, len(y))
         log_w, means, covs = [], [], []
         for log_weight, mu, C in zip(self._law.log_w, self._law.mu, self.covs, strict=True):
             S = A @ C @ A.T + R
@@ -337,7 +338,7 @@ class GaussianMixture:
             covs.append(C - half.T @ half)
         log_posterior = np.array(log_w)
         log_posterior -= np.logaddexp.reduce(log_posterior)
-        lam, U = _spectrum(np.array(covs), *self._law.mu.shape)
+        lam, U = spectrum_of(np.array(covs), *self._law.mu.shape)
         return self._of(log_posterior, np.array(means), lam, U)
 
     # -- machinery -------------------------------------------------------------------------------
@@ -430,105 +431,3 @@ def mixture_formula(
             score * u, axis=1, keepdims=True
         )
     return out
-
-
-# -- validation ------------------------------------------------------------------------------------
-
-
-def _real(name: str, values: ArrayLike | None) -> np.ndarray:
-    try:
-        return np.asarray(values, dtype=float)
-    except (TypeError, ValueError) as problem:
-        raise TypeError(f"`{name}` must be an array of real numbers, got {values!r}") from problem
-
-
-def _finite(name: str, values: ArrayLike) -> np.ndarray:
-    array = _real(name, values)
-    if not np.all(np.isfinite(array)):
-        raise ValueError(
-            f"`{name}` must be finite, got {array[~np.isfinite(array)][0]}: remove NaN and inf"
-        )
-    return array
-
-
-def _log_weights(weights: ArrayLike | None, log_weights: ArrayLike | None, K: int) -> np.ndarray:
-    if (weights is None) == (log_weights is None):
-        got = "neither" if weights is None else "both"
-        raise ValueError(
-            f"give exactly one of `weights` and `log_weights`, got {got}: "
-            "pass weights=None with log weights"
-        )
-    if weights is not None:
-        w = _finite("weights", weights)
-        if w.shape != (K,):
-            raise ValueError(
-                f"`weights` must have shape ({K},), one a row of `means`, got {w.shape}"
-            )
-        if np.any(w < 0):
-            raise ValueError(f"`weights` must not be negative, got {w.min()}")
-        if abs(w.sum() - 1) > 1e-6:
-            raise ValueError(f"`weights` must sum to 1, got {w.sum():.6g}: divide by the sum")
-        with np.errstate(divide="ignore"):
-            log_w = np.log(w)
-    else:
-        log_w = _real("log_weights", log_weights)
-        if log_w.shape != (K,):
-            raise ValueError(
-                f"`log_weights` must have shape ({K},), one a row of `means`, got {log_w.shape}"
-            )
-        if np.any(np.isnan(log_w)) or np.any(log_w == np.inf) or np.all(log_w == -np.inf):
-            raise ValueError(
-                f"`log_weights` must be below inf, and one of them finite, got {log_w}"
-            )
-        if abs(np.logaddexp.reduce(log_w)) > 1e-6:
-            raise ValueError(
-                "`log_weights` must be normalised, got a log sum of "
-                f"{np.logaddexp.reduce(log_w):.6g}: subtract numpy.logaddexp.reduce(log_weights)"
-            )
-    return np.asarray(log_w - np.logaddexp.reduce(log_w))
-
-
-def _spectrum(covs: np.ndarray, K: int, d: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Eigenvalues (K, d) or (K, 1), and eigenvectors (K, d, d) or None, of any accepted form."""
-    if covs.shape == (K, d, d):
-        size = np.max(np.abs(covs), axis=(1, 2), initial=0.0)
-        skew = np.max(np.abs(covs - covs.transpose(0, 2, 1)), axis=(1, 2))
-        if np.any(skew > 1e-8 * size):
-            raise ValueError(
-                f"`covs` must be symmetric, got an asymmetry of {skew.max():.3g}: use (C + C.T) / 2"
-            )
-        lam, U = np.linalg.eigh((covs + covs.transpose(0, 2, 1)) / 2)
-        if np.any(lam < -1e-8 * np.maximum(size, np.finfo(float).tiny)[:, None]):
-            raise ValueError(
-                f"`covs` must be positive semi-definite, got an eigenvalue of {lam.min():.3g}"
-            )
-        if d == 1:
-            return np.maximum(lam, 0.0), None
-        return np.maximum(lam, 0.0), U
-    if covs.shape not in ((K, d), (K,)):
-        raise ValueError(
-            f"`covs` must have shape ({K}, {d}, {d}), ({K}, {d}) or ({K},), got {covs.shape}"
-        )
-    if np.any(covs < 0):
-        raise ValueError(
-            f"`covs` must hold non-negative variances, got {covs.min()}: a variance is a squared "
-            "std"
-        )
-    return (covs.copy() if covs.ndim == 2 else covs[:, None].copy()), None
-
-
-def _noise_cov(noise_cov: ArrayLike, m: int) -> np.ndarray:
-    R = _finite("noise_cov", noise_cov)
-    if R.ndim <= 1 and R.size in (1, m):
-        R = np.diag(np.broadcast_to(R, (m,)))
-    if R.shape != (m, m):
-        raise ValueError(
-            f"`noise_cov` must be a float or have shape ({m},) or ({m}, {m}), got {R.shape}"
-        )
-    if np.any(np.abs(R - R.T) > 1e-8 * np.max(np.abs(R), initial=0.0)):
-        raise ValueError(f"`noise_cov` must be symmetric, got {R}: use (R + R.T) / 2")
-    if np.any(np.linalg.eigvalsh(R) < -1e-12 * max(1.0, float(np.abs(R).max()))):
-        raise ValueError(
-            f"`noise_cov` must be positive semi-definite, got {R}: a variance is a squared std"
-        )
-    return np.asarray(R)
