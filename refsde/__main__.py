@@ -125,9 +125,9 @@ def _parser() -> argparse.ArgumentParser:
 
 examples:
   refsde race                                     digits, ten solvers, under a minute on two cores
-  refsde race --target ring --sde ve -n 20000     eight modes under VE, about half a minute
+  refsde race --target ring --sde ve -n 20000     eight modes under VE, about 15 seconds
   refsde race --solvers em,heun --nfe 10,40       two solvers, a few seconds
-  refsde race --solvers all --json race.json      all solvers, about a minute; the numbers as JSON
+  refsde race --solvers all --json race.json      all solvers, a minute or two; the numbers as JSON
 """,
     )
     racing.add_argument(

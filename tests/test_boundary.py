@@ -54,3 +54,15 @@ def test_equal_steps_on_the_other_clocks_are_not(sde: rs.LinearSDE, n: int) -> N
 def test_the_method_that_makes_a_score_is_not_one() -> None:
     with pytest.raises(TypeError, match=r"`score` is the method .* call it, target.score\(sde\)"):
         rs.ReverseSDE(rs.VP(), RING.score)
+
+
+def test_the_commonest_slips_with_measures_name_the_remedy() -> None:
+    sde = rs.VP()
+    law = RING.at(sde, sde.t_end)
+    sol = rs.sample(rs.ProbabilityFlow(sde, RING.score(sde)), rs.Heun(), 20, times=10, rng=0)
+    with pytest.raises(TypeError, match=r"`metric` .* pass against='target'"):
+        rs.measure.noise_floor(rs.measure.mode_weight_error, law, 50)
+    with pytest.raises(TypeError, match=r"`x` .* got Solution: pass sol.x"):
+        rs.measure.sliced_wasserstein(sol, sol.x)
+    with pytest.raises(TypeError, match=r"`y` .* pass law.sample\(n\)"):
+        rs.measure.sliced_wasserstein(sol.x, law)

@@ -335,7 +335,15 @@ def noise_floor(
 
     values = []
     for repeat in range(repeats):
-        value = metric(draw(repeat, 0), target if against == "target" else draw(repeat, 1))
+        other = target if against == "target" else draw(repeat, 1)
+        try:
+            value = metric(draw(repeat, 0), other)
+        except AttributeError as lacking:  # the commonest slip: a metric of a sample and a law
+            wanted = "target" if against == "sample" else "sample"
+            raise TypeError(
+                f"`metric` cannot take a sample and {type(other).__name__} ({lacking}): "
+                f"pass against={wanted!r}"
+            ) from lacking
         if np.ndim(value) != 0:
             raise TypeError(
                 f"`metric` must return one number, got shape {np.shape(value)}: reduce it to one"

@@ -46,7 +46,11 @@ def as_sample(x: Array, name: str) -> np.ndarray:
     """``x`` as a finite float64 array (n, *D) with n >= 2; (n,) becomes (n, 1)."""
     values = np.asarray(to_numpy(x))
     if values.dtype.kind not in "biuf":
-        raise TypeError(f"`{name}` must hold real numbers, got dtype {values.dtype}: convert it")
+        hint = (
+            "sol.x" if hasattr(x, "nfe") else "law.sample(n)" if hasattr(x, "sample") else "floats"
+        )
+        got = f"dtype {values.dtype}" if values.ndim else type(x).__name__
+        raise TypeError(f"`{name}` must hold real numbers, got {got}: pass {hint}")
     if values.ndim == 0 or len(values) < 2 or values.size == 0:
         raise ValueError(
             f"`{name}` must be a sample of shape (n, *D) with n >= 2, got shape {values.shape}"
