@@ -11,6 +11,7 @@ The readable definitions stand in `refsde.targets.mixture`; the tests hold these
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -58,26 +59,58 @@ def _width(rows: int, itemsize: int = 8) -> int:
     return int(np.clip(2 ** round(math.log2(_BLOCK_BYTES / (rows * itemsize))), 128, 2048))
 
 
+_kept = threading.local()
+
+
+def _scratch(name: str, rows: int, width: int, dtype: np.dtype) -> np.ndarray:
+    """Return this thread's array ``name``, kept between calls: fresh memory costs page faults."""
+    size = rows * width * dtype.itemsize
+    flat = getattr(_kept, name, None)
+    if flat is None or flat.nbytes < size:
+        flat = np.empty(size, np.uint8)
+        setattr(_kept, name, flat)
+    return np.asarray(flat[:size].view(dtype).reshape(rows, width))
+
+
 def _blocks(x: np.ndarray, width: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (rows, block (d, width)): samples as columns, a short block padded with zeros."""
     for rows, block in _lifted(x, width, 0.0):
         yield rows, block[:-1]
 
 
-def _lifted(x: np.ndarray, width: int, last: Level) -> Iterator[tuple[slice, np.ndarray]]:
+def _lifted(
+    x: np.ndarray, width: int, last: Level, *, reuse: bool = False
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (rows, block (d + 1, width)): samples as columns above one more coordinate ``last``.
 
-    The extra coordinate lets a matrix product subtract the means as well.
+    The extra coordinate lets a matrix product subtract the means as well.  With ``reuse`` every
+    block is the same array, filled anew.
     """
     n, d = x.shape
     for i in range(0, n, width):
         rows = slice(i, min(i + width, n))
         kept = rows.stop - i
-        block = np.empty((d + 1, width), x.dtype)
+        block = (
+            _scratch("block", d + 1, width, x.dtype) if reuse else np.empty((d + 1, width), x.dtype)
+        )
         block[:d, :kept] = x[rows].T
         block[:d, kept:] = 0
         block[d] = last if isinstance(last, float) else _pad(last, rows, width)
         yield rows, block
+
+
+def _product(name: str, A: np.ndarray, block: np.ndarray, chunk: int) -> np.ndarray:
+    """``A @ block``, as the scratch array ``name``, in products of ``chunk`` columns.
+
+    They have one shape, however wide the block is.
+    """
+
+    def chunks(M: np.ndarray) -> np.ndarray:
+        return M.reshape(len(M), -1, chunk).transpose(1, 0, 2)
+
+    out = _scratch(name, len(A), block.shape[1], block.dtype)
+    np.matmul(A, chunks(block), out=chunks(out))
+    return out
 
 
 def _write(out: np.ndarray, rows: slice, values: np.ndarray) -> None:
@@ -164,24 +197,27 @@ def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.nd
     half_norm, log_w = np.sum(mu * mu, axis=1)[:, None] / 2, law.log_w[:, None]
     sums = np.concatenate([mu.T, np.ones((1, K), x.dtype)])  # one product gives sum r mu and sum r
     shared = isinstance(a, float)
-    width = _width(max(K, d), x.itemsize)
+    chunk = min(_width(max(K, d), x.itemsize), 512)
+    # As wide as pays and no wider than the batch: only the products' shape must not depend on it.
+    pays = _BLOCK_BYTES // 2 // (max(K, d) * x.itemsize)
+    width = max(min(pays, len(x) + chunk - 1) // chunk * chunk, chunk)
     one = x.dtype.type
     if shared:
         v = one(a * a * float(law.lam[0, 0]) + s * s)
         a = one(a)
         linear = np.concatenate([mu * (a / v), log_w - half_norm * (a * a / v)], axis=1)
-    for rows, block in _lifted(x, width, 1.0):
+    for rows, block in _lifted(x, width, 1.0, reuse=True):
         at = a if shared else _pad(np.asarray(a), rows, width)
         X = block[:d]
         if shifted:
             X -= centre[:, None] * at
         if shared:
-            logits = linear @ block
+            logits = _product("logits", linear, block, chunk)
         else:
             v = at * at * law.lam[0, 0] + _pad(np.asarray(s), rows, width) ** 2
-            logits = (mu @ X - half_norm * at) * (at / v) + log_w
+            logits = (_product("logits", mu, X, chunk) - half_norm * at) * (at / v) + log_w
         _exp_normalise(logits)
-        moments = sums @ logits
+        moments = _product("moments", sums, logits, chunk)
         mean, total = moments[:-1], moments[-1]
         mean /= total  # E[mu_k | x], centred
         kept = rows.stop - rows.start
