@@ -168,9 +168,8 @@ def _iterate(
         check_step(solver, old, new, s)
         state, plan = times.judge(old, new, plan)
         finite = rows_finite(state.x)
-        at = (
-            slice(None) if len(live) == len(rows) else live
-        )  # a slice costs nothing, an index array does
+        # While all are under way, a slice: it costs nothing, an index array does.
+        at = slice(None) if len(live) == len(rows) else live
         accepted = _flat(state.t) != _flat(old.t)
         tally.nfe[at] += calls() - before
         tally.n_accepted[at] += accepted

@@ -264,8 +264,8 @@ class EDM(LinearSDE):
 
     References
     ----------
-    Karras et al. (2022), Elucidating the Design Space of Diffusion-Based Generative Models, table
-    1.
+    Karras et al. (2022), Elucidating the Design Space of Diffusion-Based Generative Models,
+    table 1.
 
     Examples
     --------

@@ -39,9 +39,8 @@ def _check(corrector: object, snr: float, steps: int) -> None:
 def _signal(sde: SDE, t: Time, s: Time) -> Any:
     """Squared signal ratio of the step: 1 - beta_i on a DDPM grid, 1 where alpha is constant."""
     ratio = sde.alpha(t) / sde.alpha(s)
-    ratio = where(
-        ratio > 1, 1 / ratio, ratio
-    )  # in the paper's order the other level is the noisier
+    # In the paper's order ``s`` is the noisier of the two.
+    ratio = where(ratio > 1, 1 / ratio, ratio)
     return ratio * ratio
 
 
