@@ -57,6 +57,7 @@ CALLS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _closed_figures() -> Iterator[None]:
+    plt.close("all")  # a doctest that ran before in this process may have left some open
     yield
     plt.close("all")
 

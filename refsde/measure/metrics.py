@@ -236,9 +236,8 @@ def _cdf(t: np.ndarray, parts: Parts) -> np.ndarray:
 
 
 def _normal_pdf(z: np.ndarray) -> np.ndarray:
-    return np.asarray(
-        np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-    )  # scipy.stats is slow to import
+    # Not scipy.stats', which takes long to import.
+    return np.asarray(np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
 
 
 def _integrated_cdf(t: np.ndarray, parts: Parts) -> np.ndarray:

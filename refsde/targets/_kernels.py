@@ -381,9 +381,8 @@ def _collect(
         curvature = np.sum(g2, axis=0) - np.sum(r * at.trace(), axis=0)
         out["divergence"][rows] = (curvature - np.einsum("nd,nd->n", score, score))[:kept]
     if "jvp" in out and u is not None:
-        directions = np.zeros(
-            (score.shape[1] + 1, len(score)), score.dtype
-        )  # the extra coordinate stays 0
+        # The extra coordinate stays 0: a direction has no mean to subtract.
+        directions = np.zeros((score.shape[1] + 1, len(score)), score.dtype)
         directions[:-1, :kept] = u[rows].T
         Z = at.project(directions)
         along = np.einsum("kdn,kdn->kn", Y, Z)
