@@ -7,17 +7,32 @@ Four things are separate: *what* is integrated (`Process`), *how* a step is made
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from refsde._array import Array, Time
 
-__all__ = ["SDE", "Array", "Kind", "Noise", "Process", "Score", "Solver", "State", "Time", "Times"]
+__all__ = [
+    "SDE",
+    "Array",
+    "Kind",
+    "Noise",
+    "Orders",
+    "Process",
+    "Score",
+    "Solver",
+    "State",
+    "Time",
+    "Times",
+]
 
 Score = Callable[[Array, Time], Array]
 Kind = Literal["forward", "reverse", "flow"]
+# What a solver declares of itself, where it converges: "weak" (laws), "strong" (paths of the SDE)
+# and "flow" (points of the probability flow).
+Orders = Mapping[Literal["weak", "strong", "flow"], float]
 
 
 class State(NamedTuple):

@@ -25,6 +25,7 @@ from _recursions import (
 )
 
 import refsde as rs
+from refsde.exact.law import read_map
 
 Z = 5.0  # a z-score beyond which a moment is wrong: two-sided false-positive rate 5.7e-7 a moment
 
@@ -117,25 +118,6 @@ class Draws:
         return self.normal(x) * math.sqrt(abs(s - t))
 
 
-class UnitDraws(Draws):
-    """A `Noise` whose answer k is the unit vector e_j in row 1 + d + k d + j, and 0 elsewhere."""
-
-    def __init__(self, d: int) -> None:
-        self.d, self.calls, self.rows = d, 0, np.arange(0)
-
-    def on(self, rows: np.ndarray) -> UnitDraws:
-        self.rows = np.asarray(rows)  # one object: who made it looks at `calls` afterwards
-        return self
-
-    def normal(self, x: Any) -> Any:
-        j = self.rows - (1 + self.d) - self.calls * self.d
-        hit = np.flatnonzero((j >= 0) & (j < self.d))
-        z = np.zeros(x.shape)
-        z[hit, j[hit]] = 1.0
-        self.calls += 1
-        return z
-
-
 def read(
     process: Any, solver: Any, times: rs.Grid, d: int, scale: float = 1.0, **options: Any
 ) -> Affine:
@@ -143,18 +125,17 @@ def read(
 
     ``scale`` is the length of the probes of A: about the spread of the start, to lose no digits.
     """
-    first = UnitDraws(d)
-    rs.sample(
-        process, solver, times=rs.Grid(times.ts[:2]), x=np.zeros((1, d)), noise=first, **options
+    gains: list[Matrix] = []
+    got = read_map(
+        process,
+        solver,
+        times,
+        np.zeros(d),
+        scale**2 * np.eye(d),
+        lambda _, block: gains.extend(block),
+        **options,
     )
-    x = np.zeros((1 + d + first.calls * times.n * d, d))
-    x[1 : 1 + d] = scale * np.eye(d)
-    assert len(x) <= 16384, "more than one block of samples"
-    noise = UnitDraws(d)
-    out = rs.sample(process, solver, times=times, x=x, noise=noise, **options).x
-    assert noise.calls <= first.calls * times.n, "a later step draws more than the first"
-    columns = (out[1:] - out[0]).reshape(-1, d, d).transpose(0, 2, 1)
-    return Affine(columns[0] / scale, out[0], tuple(columns[1 : 1 + noise.calls]))
+    return Affine(got.matrix, got.image, tuple(gains))
 
 
 def read_problem(

@@ -1,5 +1,17 @@
-"""Exact answers about runs: what a solver should have returned."""
+"""Exact answers about runs: what a solver should have returned, and what it returns in law."""
 
+from refsde.exact.errors import WeakError, strong_error, weak_error
 from refsde.exact.flow import flow
+from refsde.exact.law import Law, law
+from refsde.exact.order import Order, order
 
-__all__ = ["flow"]
+__all__ = [
+    "Law",
+    "Order",
+    "WeakError",
+    "flow",
+    "law",
+    "order",
+    "strong_error",
+    "weak_error",
+]

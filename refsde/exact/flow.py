@@ -350,6 +350,12 @@ def _mixture(target: Any) -> GaussianMixture | None:
     )
 
 
+def single_gaussian(target: Any) -> GaussianMixture | None:
+    """``target`` as one Gaussian (or one point), if it is one."""
+    mixture = _mixture(target)
+    return mixture if mixture is not None and mixture.n_components == 1 else None
+
+
 def _choose(method: str, mixture: GaussianMixture | None, dim: int) -> str:
     applies = {
         "gaussian": mixture is not None and mixture.n_components == 1,

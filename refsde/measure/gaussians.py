@@ -32,7 +32,7 @@ class Moments(Protocol):
 Gaussian = Moments | tuple[Array, Array] | Array
 
 
-def _moments(g: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+def moments_of(g: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean (d,) and covariance (d, d) of a pair, a law or a sample; checked."""
     if isinstance(g, tuple) and len(g) == 2:
         mean, cov = g
@@ -61,7 +61,7 @@ def _same_dimension(p: np.ndarray, q: np.ndarray, names: str) -> None:
         raise ValueError(f"{names} must have one dimension, got d = {p.size} and d = {q.size}")
 
 
-def _factor(cov: np.ndarray, name: str) -> np.ndarray:
+def root_of(cov: np.ndarray, name: str) -> np.ndarray:
     """F with F F^T = cov, from eigenvectors so that singular covariances work."""
     lam, vectors = np.linalg.eigh(cov)
     if lam[0] < -1e-8 * max(lam[-1], 0.0):
@@ -113,9 +113,9 @@ def frechet(x: Gaussian, y: Gaussian) -> float:
 
 @one_blas_thread()
 def _squared_w2(x: Gaussian, y: Gaussian, name_x: str, name_y: str) -> float:
-    (m1, c1), (m2, c2) = _moments(x, name_x), _moments(y, name_y)
+    (m1, c1), (m2, c2) = moments_of(x, name_x), moments_of(y, name_y)
     _same_dimension(m1, m2, f"`{name_x}` and `{name_y}`")
-    overlap = np.linalg.svd(_factor(c1, name_x).T @ _factor(c2, name_y), compute_uv=False).sum()
+    overlap = np.linalg.svd(root_of(c1, name_x).T @ root_of(c2, name_y), compute_uv=False).sum()
     shift = m1 - m2
     return max(0.0, float(shift @ shift + np.trace(c1) + np.trace(c2) - 2 * overlap))
 
@@ -186,9 +186,9 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> float:
     >>> rs.measure.gaussian_kl((2.0, 1.0), (0.0, 1.0))
     2.0
     """
-    (m1, c1), (m2, c2) = _moments(p, "p"), _moments(q, "q")
+    (m1, c1), (m2, c2) = moments_of(p, "p"), moments_of(q, "q")
     _same_dimension(m1, m2, "`p` and `q`")
-    _factor(c1, "p")  # raises if indefinite
+    root_of(c1, "p")  # raises if indefinite
     lam, vectors = np.linalg.eigh(c2)
     if lam[0] <= RELATIVE_ZERO * len(lam) * lam[-1]:
         raise ValueError(

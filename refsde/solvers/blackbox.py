@@ -10,7 +10,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from refsde._array import like, to_numpy
-from refsde._types import Array, Kind, Noise, Process, State, Time
+from refsde._types import Array, Kind, Noise, Orders, Process, State, Time
 from refsde.noise import Gaussian
 from refsde.process import counted
 
@@ -62,6 +62,7 @@ class BlackBox:
     atol: float = 1e-5
     coupled: bool = True
     accepts: ClassVar[frozenset[Kind]] = frozenset({"flow"})
+    orders: ClassVar[Orders] = {}  # its accuracy follows from its tolerances, not from the grid
     default_steps: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from refsde._array import event_norm, namespace, sqrt, where
-from refsde._types import SDE, Array, Kind, Noise, Process, Solver, State, Time
+from refsde._types import SDE, Array, Kind, Noise, Orders, Process, Solver, State, Time
 
 __all__ = ["AnnealedLangevin", "Langevin", "PredictorCorrector"]
 
@@ -94,6 +94,7 @@ class Langevin:
     steps: int = 1
     norm: Literal["sample", "batch"] = "sample"
     accepts: ClassVar[frozenset[Kind]] = frozenset({"flow", "reverse"})
+    orders: ClassVar[Orders] = {}  # a corrector goes nowhere, and keeps the bias of its step size
 
     def __post_init__(self) -> None:
         _check(self, self.snr, self.steps)
@@ -148,6 +149,7 @@ class AnnealedLangevin:
     snr: float = 0.16
     steps: int = 1
     accepts: ClassVar[frozenset[Kind]] = frozenset({"flow", "reverse"})
+    orders: ClassVar[Orders] = {}  # a corrector goes nowhere, and keeps the bias of its step size
 
     def __post_init__(self) -> None:
         _check(self, self.snr, self.steps)
@@ -221,6 +223,12 @@ class PredictorCorrector:
         """Kinds of process this is right for: those of the predictor, a corrector needs a score."""
         both: frozenset[Kind] = frozenset({"flow", "reverse"})
         return both & frozenset(getattr(self.predictor, "accepts", both))
+
+    @property
+    def orders(self) -> Orders:
+        """Orders of the predictor alone; none with a corrector, whose bias no short step cures."""
+        declared: Orders = getattr(self.predictor, "orders", {})
+        return declared if self.corrector is None else {}
 
     @property
     def couples_batch(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from refsde._types import Kind, Noise, Process, State, Time
+from refsde._types import Kind, Noise, Orders, Process, State, Time
 
 __all__ = ["EulerMaruyama", "Heun"]
 
@@ -37,6 +37,7 @@ class EulerMaruyama:
     """
 
     accepts: ClassVar[frozenset[Kind]] = frozenset({"forward", "reverse", "flow"})
+    orders: ClassVar[Orders] = {"weak": 1, "strong": 1, "flow": 1}
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""
@@ -72,6 +73,7 @@ class Heun:
     """
 
     accepts: ClassVar[frozenset[Kind]] = frozenset({"forward", "reverse", "flow"})
+    orders: ClassVar[Orders] = {"weak": 2, "strong": 1, "flow": 2}
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""

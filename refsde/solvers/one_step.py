@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from refsde._array import maximum, namespace, per_sample, sqrt
-from refsde._types import SDE, Array, Kind, Noise, Process, State, Time
+from refsde._types import SDE, Array, Kind, Noise, Orders, Process, State, Time
 
 __all__ = ["DDIM", "Ancestral", "OneStep", "ReverseDiffusion"]
 
@@ -113,6 +113,15 @@ class OneStep:
     def accepts(self) -> frozenset[Kind]:
         """Kinds of process this is right for: the flow too if there is no noise."""
         return frozenset({"flow", "reverse"}) if self.fraction == 0 else frozenset({"reverse"})
+
+    @property
+    def orders(self) -> Orders:
+        """Orders of convergence; none for a share that stays the same however short the step."""
+        if self.fraction == 0:
+            return {"weak": 1, "flow": 1}
+        if isinstance(self.fraction, _Tempered) and self.fraction.tau == 1:
+            return {"weak": 1, "strong": 1}
+        return {"weak": 1} if isinstance(self.fraction, _Tempered | _Extended) else {}
 
     def __post_init__(self) -> None:
         if callable(self.fraction):
@@ -214,6 +223,13 @@ class DDIM:
         """Kinds of process this is right for."""
         return frozenset({"flow", "reverse"}) if self.eta == 0 else frozenset({"reverse"})
 
+    @property
+    def orders(self) -> Orders:
+        """Orders of convergence: along the paths of the reverse SDE only with its own noise."""
+        if self.eta == 0:
+            return {"weak": 1, "flow": 1}
+        return {"weak": 1, "strong": 1} if self.eta == 1 else {"weak": 1}
+
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""
         rho_t, rho_s = process.sde.rho(state.t), process.sde.rho(s)
@@ -248,6 +264,7 @@ class ReverseDiffusion:
     """
 
     accepts: ClassVar[frozenset[Kind]] = frozenset({"flow", "reverse"})
+    orders: ClassVar[Orders] = {"weak": 1, "strong": 1, "flow": 1}
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""
@@ -299,6 +316,7 @@ class Ancestral:
 
     variance: Literal["published", "posterior", "large"] = "published"
     accepts: ClassVar[frozenset[Kind]] = frozenset({"reverse"})
+    orders: ClassVar[Orders] = {"weak": 1, "strong": 1}
 
     def __post_init__(self) -> None:
         if self.variance not in ("published", "posterior", "large"):

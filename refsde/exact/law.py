@@ -1,0 +1,387 @@
+r"""The exact law of what a sampler returns on Gaussian data, read out of the driver itself.
+
+On data N(m, C) every score is affine, and so is every sampler whose steps do not depend on where
+its samples are: it maps its start x and its normals z_k to
+
+.. math:: y = b + A\,x + \sum_k G_k z_k .
+
+Send the start's unit vectors, and unit vectors in place of each normal, through ``refsde.sample``,
+and A, b and the G_k are the differences of what comes back.  Mean and covariance of the output
+follow without Monte Carlo, and the loop, the grid and the solver were all part of the measurement.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from refsde._array import Array, Time, per_sample
+from refsde._boundary import check_accepts, times_of
+from refsde._random import block_rows
+from refsde._types import Process, Solver, Times
+from refsde.exact.flow import single_gaussian
+from refsde.integrate import sample
+from refsde.measure.gaussians import moments_of, root_of
+from refsde.solvers.corrector import couples
+from refsde.times import Grid
+
+__all__ = ["Law", "law"]
+
+Start = Literal["marginal", "prior"] | Any
+Denoise = Literal["none", "tweedie", "last_mean"]
+
+ROWS = 8192  # probes in a block
+TRIALS = 2  # random superpositions that must match
+AFFINE = 1e-9  # how well, in units of the largest output
+
+
+class Question(NamedTuple):
+    """What a solver asked its noise for: kind "increment", "area" (of Levy) or "normal"."""
+
+    kind: str
+    t: float
+    s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    r"""Law N(mean, cov) of a sampler's output, and the affine map that it came from.
+
+    Attributes
+    ----------
+    mean, cov : arrays (d,), (d, d)
+        Moments of the output, in units of the data.
+    matrix : array (d, d)
+        A, what becomes of a displacement of the start.
+    shift : array (d,)
+        b, what becomes of the start 0 without noise.
+    noise_cov : array (d, d)
+        Covariance that the noise adds, the sum of G_k G_k^T.
+    draws : int
+        How many times a sample asks for d normals, the K of the sum.
+    nfe : int
+        Evaluations of the score for one sample.
+    """
+
+    mean: np.ndarray
+    cov: np.ndarray
+    matrix: np.ndarray
+    shift: np.ndarray
+    noise_cov: np.ndarray
+    draws: int
+    nfe: int
+
+    def __repr__(self) -> str:
+        if len(self.mean) == 1:
+            return f"Law(mean {self.mean[0]:.6g}, variance {self.cov[0, 0]:.6g}, {self.nfe} NFE)"
+        spread = math.sqrt(np.trace(self.cov) / len(self.mean))
+        return f"Law(d = {len(self.mean)}, rms standard deviation {spread:.6g}, {self.nfe} NFE)"
+
+
+def law(
+    process: Process,
+    solver: Solver,
+    times: Times | int,
+    *,
+    start: Start = "marginal",
+    denoise: Denoise = "none",
+) -> Law:
+    r"""Mean and covariance of a sampler's output on Gaussian data, without Monte Carlo.
+
+    Parameters
+    ----------
+    process : ReverseSDE, ProbabilityFlow or ForwardSDE
+        What is integrated.  Its score belongs to a Gaussian target, or is any affine function
+        (then give ``start`` as a pair).
+    solver : callable
+        How a step is made: any that is affine in the state and in its noise.
+    times : Grid or int
+        When to step, as for ``refsde.sample``.
+    start : "marginal", "prior" or tuple (mean, cov)
+        Law of the state at the first of the times: the target's exact p_t, what ``refsde.sample``
+        starts from, or a Gaussian of your own, mean (d,) and covariance (d, d).
+    denoise : {"none", "tweedie", "last_mean"}
+        As for ``refsde.sample``.
+
+    Returns
+    -------
+    Law
+        With ``mean`` and ``cov``, as the functions of ``refsde.measure`` take a law.
+
+    Raises
+    ------
+    ValueError
+        If the target is not Gaussian, if the sampler turns out not to be affine (norms of a sample
+        in a step size, error control) or to couple its batch, if it is not finite; on bad
+        arguments as ``refsde.sample``.
+    TypeError
+        If the solver does not accept the process.
+
+    Notes
+    -----
+    A sampler with K draws takes 1 + d + K d probes, as one run of as many samples without their
+    normals; at most 8192 of them at a time.  Affinity is not taken on trust: random superpositions
+    of all probes go along and must come out as computed, to 1e-9.
+
+    Examples
+    --------
+    >>> import refsde as rs
+    >>> sde, target = rs.VP(), rs.GaussianMixture([1.0], [[0.0]], [0.0625])
+    >>> process = rs.ReverseSDE(sde, target.score(sde))
+    >>> exact = target.at(sde, sde.t_end).cov.item()
+    >>> round(rs.exact.law(process, rs.EulerMaruyama(), 100).cov.item() / exact - 1, 5)
+    0.02257
+    """
+    grid = grid_of(process, solver, times)
+    mean, cov = start_moments(process, grid, start)
+    noise_cov = np.zeros_like(cov)
+
+    def add(_: list[Question], gains: np.ndarray) -> None:
+        flat = gains.transpose(1, 0, 2).reshape(len(mean), -1)
+        noise_cov[...] += flat @ flat.T
+
+    read = read_map(process, solver, grid, mean, cov, add, denoise)
+    return Law(
+        mean=read.image,
+        cov=read.matrix @ cov @ read.matrix.T + noise_cov,
+        matrix=read.matrix,
+        shift=read.image - read.matrix @ mean,
+        noise_cov=noise_cov,
+        draws=len(read.questions),
+        nfe=read.nfe,
+    )
+
+
+# -- what is asked for ----------------------------------------------------------------------------
+
+
+def grid_of(process: Process, solver: Any, times: Any) -> Grid:
+    """Return the grid of a run that can be probed, or refuse."""
+    check_accepts(solver, process)
+    grid = times_of(process, solver, times, from_prior=False)
+    if not isinstance(grid, Grid):
+        raise ValueError(
+            f"`times` must be a Grid or an int, got {times!r}: steps that adapt to the state make "
+            "the sampler no affine map; freeze those of one run, Grid(solution.path.t)"
+        )
+    if couples(solver):
+        raise ValueError(
+            f"`solver` {solver!r} couples the samples of a batch, so that no sample has a law of "
+            "its own: use its per-sample form, if there is one"
+        )
+    return grid
+
+
+def start_moments(process: Process, grid: Grid, start: Start) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (d,) and covariance (d, d) of the start."""
+    target = gaussian_target(process, "start" if isinstance(start, str) else None)
+    if isinstance(start, str):
+        if start == "marginal" and target is not None:
+            law_t = target.at(process.sde, grid.ts[0])
+            return law_t.mean, law_t.cov
+        if start == "prior" and target is not None:
+            return np.zeros(target.dim), process.sde.prior_std**2 * np.eye(target.dim)
+        raise ValueError(
+            f"`start` must be 'marginal', 'prior' or a pair (mean, cov), got {start!r}"
+        )
+    mean, cov = moments_of(start, "start")
+    root_of(cov, "start")  # raises if indefinite
+    if target is not None and target.dim != len(mean):
+        raise ValueError(
+            f"`start` has d = {len(mean)}, but the target of the score d = {target.dim}"
+        )
+    return mean, cov
+
+
+def gaussian_target(process: Process, needed_for: str | None = None) -> Any:
+    """Return the Gaussian target of the process's score; None if it has none and none is needed."""
+    target = getattr(process.score, "target", None)
+    if target is None:
+        if needed_for is None:
+            return None
+        raise ValueError(
+            f"`{needed_for}` needs a Gaussian target, and the score of {type(process).__name__} "
+            "has none: make it with target.score(sde)"
+            + (", or pass start=(mean, cov)" if needed_for == "start" else "")
+        )
+    gaussian = single_gaussian(target)
+    if gaussian is None:
+        raise ValueError(
+            f"`process` has the target {target!r}, which is not Gaussian, so that its score is not "
+            "affine and no sampler's law a formula: on the line use refsde.exact.density for "
+            "one-step stochastic samplers, for the flow compare with refsde.exact.flow"
+        )
+    return gaussian
+
+
+# -- probing --------------------------------------------------------------------------------------
+
+
+class Reading(NamedTuple):
+    """What probing found, but for the gains."""
+
+    matrix: np.ndarray
+    image: np.ndarray  # of the start's mean, without noise
+    questions: list[Question]
+    nfe: int
+
+
+class _Probes:
+    """A `Noise` that answers question k with the unit vector e_j in row NOISE + k d + j.
+
+    All other rows hear 0, but for the trials, which hear fixed normals.
+    """
+
+    def __init__(self, d: int, offset: int) -> None:
+        self.d, self.offset = d, offset
+        self.logs: list[list[Question]] = []  # what each block of samples asked
+        self.rows = np.arange(0)
+        self.log: list[Question] | None = None
+
+    def on(self, rows: np.ndarray) -> _Probes:
+        part = copy.copy(self)
+        part.rows = np.asarray(rows) + self.offset
+        part.log = [] if self.log is None else [*self.log]  # the rows that stay go on counting
+        self.logs.append(part.log)
+        return part
+
+    def _answer(self, question: Question, x: Array) -> np.ndarray:
+        assert self.log is not None
+        k, d, first = len(self.log), self.d, _first_noise(self.d)
+        self.log.append(question)
+        z = np.zeros(x.shape)
+        j = self.rows - first - k * d
+        hit = np.flatnonzero((j >= 0) & (j < d))
+        z[hit, j[hit]] = 1.0
+        trial = np.flatnonzero((self.rows > d) & (self.rows < first))
+        if len(trial):
+            z[trial] = _trial(k, d)[self.rows[trial] - 1 - d]
+        return z
+
+    def normal(self, x: Array) -> np.ndarray:
+        return self._answer(Question("normal", math.nan, math.nan), x)
+
+    def increment(self, t: Time, s: Time, x: Array) -> np.ndarray:
+        return self._answer(_asked("increment", t, s), x) * math.sqrt(abs(s - t))
+
+    def levy(self, t: Time, s: Time, x: Array) -> tuple[np.ndarray, np.ndarray]:
+        dw = self.increment(t, s, x)
+        return dw, self._answer(_asked("area", t, s), x) * math.sqrt(abs(s - t) / 12)
+
+
+def _asked(kind: str, t: Time, s: Time) -> Question:
+    if per_sample(t) or per_sample(s):
+        raise ValueError(
+            "`solver` asks for noise at times of each sample's own, on a grid that all share: "
+            "its steps depend on the state"
+        )
+    return Question(kind, float(t), float(s))
+
+
+def _first_noise(d: int) -> int:
+    """First row of the noise: behind the mean, d directions of the start, and the trials."""
+    return 1 + d + TRIALS
+
+
+def _trial(k: int, d: int) -> np.ndarray:
+    """Normals (TRIALS, d) that the trials hear in answer to question ``k``; -1 for their start."""
+    page, line = divmod(k + 1, 256)
+    return np.asarray(_page(page, d)[line])
+
+
+@lru_cache(maxsize=4)
+def _page(page: int, d: int) -> np.ndarray:
+    return np.random.default_rng(page).standard_normal((256, TRIALS, d))
+
+
+def read_map(
+    process: Process,
+    solver: Any,
+    grid: Grid,
+    mean: np.ndarray,
+    cov: np.ndarray,
+    visit: Callable[[list[Question], np.ndarray], None],
+    denoise: Denoise = "none",
+) -> Reading:
+    """Read A and b out of ``refsde.sample``, and hand the gains to ``visit``, block by block.
+
+    Parameters
+    ----------
+    process, solver, grid, denoise
+        What is run.
+    mean, cov : arrays (d,), (d, d)
+        Moments of the start: where to probe, and how far off, so that no digits are lost.
+    visit : callable
+        Called as ``visit(questions, gains)`` with some of the questions, in order, and their gains
+        (k, d, d) on unit normals.
+    """
+    d = len(mean)
+    scale = math.sqrt(float(np.max(np.diag(cov)))) or 1.0
+    first, size = _first_noise(d), min(ROWS, block_rows(d))
+    size = first + d * max(1, (size - first) // d)  # whole questions
+
+    def run(rows: np.ndarray, times: Grid = grid) -> tuple[np.ndarray, list[Question], int]:
+        x = np.repeat(mean[None], len(rows), axis=0)
+        x[(rows > 0) & (rows <= d)] += scale * np.eye(d)[rows[(rows > 0) & (rows <= d)] - 1]
+        trial = (rows > d) & (rows < first)
+        x[trial] += scale * _trial(-1, d)[rows[trial] - 1 - d]
+        probes = _Probes(d, int(rows[0]))
+        solution = sample(process, solver, times=times, x=x, noise=probes, denoise=denoise)
+        if not solution.success.all():
+            if solution.success[trial].all() and trial.any():  # only at special places: 0 / 0
+                raise ValueError(_bent(process, solver, grid, mean, scale))
+            raise ValueError(
+                f"`solver` {solver!r} leaves the finite numbers, so that it has no law: "
+                f"{solution.message}"
+            )
+        if any(log != probes.logs[0] for log in probes.logs):
+            raise ValueError(f"`solver` {solver!r} does not ask all its samples for the same noise")
+        return np.asarray(solution.x), probes.logs[0], int(solution.nfe[0])
+
+    # A first step tells how much noise to expect, so that a short run needs one pass.
+    expected = grid.n * len(run(np.array([d + 1]), Grid(grid.ts[:2]))[1])
+    out, questions, nfe = run(np.arange(min(size, first + d * expected)))
+    image, columns = out[0], out[1 : 1 + d] - out[0]
+    trials = image + _trial(-1, d) @ columns
+    largest, done = float(np.abs(out).max()), 0
+    block = out[first:]
+    while done < len(questions):
+        if done:
+            rows = np.arange(min(size, d * (len(questions) - done)) // d * d)
+            block = run(first + d * done + rows)[0]
+        m = min(len(block) // d, len(questions) - done)
+        gains = (block[: m * d] - image).reshape(m, d, d)
+        for k in range(m):
+            trials += _trial(done + k, d) @ gains[k]
+        largest = max(largest, float(np.abs(block).max(initial=0.0)))
+        visit(questions[done : done + m], gains.transpose(0, 2, 1))
+        done += m
+    if not np.abs(trials - out[1 + d : first]).max() <= AFFINE * largest:
+        raise ValueError(_bent(process, solver, grid, mean, scale))
+    return Reading(columns.T / scale, image, questions, nfe)
+
+
+def _bent(process: Process, solver: Any, grid: Grid, mean: np.ndarray, scale: float) -> str:
+    """Say what is not affine: the score, or else the first step of the solver."""
+    d = len(mean)
+    a, b = mean + scale * _trial(-1, d)
+    x = np.stack([a, b, 0.5 * (a + b)])
+    if process.kind != "forward":
+        for t in grid.ts[:-1]:
+            score = np.asarray(process.score(x, t))
+            if not abs(0.5 * (score[0] + score[1]) - score[2]).max() <= AFFINE * abs(score).max():
+                return (
+                    f"`process` has a score that is not affine at t = {t:g}, so that no sampler's "
+                    "law is a formula: use a Gaussian target, or on the line refsde.exact.density"
+                )
+    return (
+        f"`solver` {solver!r} is not affine in its state and noise, though the score is: a step "
+        "size or norm of each sample's own (Langevin's signal-to-noise rule, error control), a "
+        "threshold, or different noise for different samples; its law is no formula"
+    )
