@@ -233,35 +233,34 @@ class Reading(NamedTuple):
 
 
 class _Probes:
-    """A `Noise` that answers question k with the unit vector e_j in row NOISE + k d + j.
+    """A `Noise` that answers question k with the unit vector e_j for the probe 1 + d + k d + j.
 
-    All other rows hear 0, but for the trials, which hear fixed normals.
+    All other probes hear 0, but for the trials, -1 and below, which hear fixed normals.
     """
 
-    def __init__(self, d: int, offset: int) -> None:
-        self.d, self.offset = d, offset
+    def __init__(self, d: int, probes: np.ndarray) -> None:
+        self.d, self.all = d, probes
         self.logs: list[list[Question]] = []  # what each block of samples asked
-        self.rows = np.arange(0)
+        self.here = probes
         self.log: list[Question] | None = None
 
     def on(self, rows: np.ndarray) -> _Probes:
         part = copy.copy(self)
-        part.rows = np.asarray(rows) + self.offset
+        part.here = self.all[rows]
         part.log = [] if self.log is None else [*self.log]  # the rows that stay go on counting
         self.logs.append(part.log)
         return part
 
     def _answer(self, question: Question, x: Array) -> np.ndarray:
         assert self.log is not None
-        k, d, first = len(self.log), self.d, _first_noise(self.d)
+        k = len(self.log)
         self.log.append(question)
         z = np.zeros(x.shape)
-        j = self.rows - first - k * d
-        hit = np.flatnonzero((j >= 0) & (j < d))
+        j = self.here - (1 + self.d) - k * self.d
+        hit = np.flatnonzero((j >= 0) & (j < self.d))
         z[hit, j[hit]] = 1.0
-        trial = np.flatnonzero((self.rows > d) & (self.rows < first))
-        if len(trial):
-            z[trial] = _trial(k, d)[self.rows[trial] - 1 - d]
+        if self.here[0] < 0:
+            z[:] = _normals(k, self.d)[-1 - self.here]
         return z
 
     def normal(self, x: Array) -> np.ndarray:
@@ -284,12 +283,7 @@ def _asked(kind: str, t: Time, s: Time) -> Question:
     return Question(kind, float(t), float(s))
 
 
-def _first_noise(d: int) -> int:
-    """First row of the noise: behind the mean, d directions of the start, and the trials."""
-    return 1 + d + TRIALS
-
-
-def _trial(k: int, d: int) -> np.ndarray:
+def _normals(k: int, d: int) -> np.ndarray:
     """Normals (TRIALS, d) that the trials hear in answer to question ``k``; -1 for their start."""
     page, line = divmod(k + 1, 256)
     return np.asarray(_page(page, d)[line])
@@ -323,54 +317,61 @@ def read_map(
     """
     d = len(mean)
     scale = math.sqrt(float(np.max(np.diag(cov)))) or 1.0
-    first, size = _first_noise(d), min(ROWS, block_rows(d))
-    size = first + d * max(1, (size - first) // d)  # whole questions
+    starts = np.concatenate([np.zeros((1, d)), scale * np.eye(d)])
 
-    def run(rows: np.ndarray, times: Grid = grid) -> tuple[np.ndarray, list[Question], int]:
-        x = np.repeat(mean[None], len(rows), axis=0)
-        x[(rows > 0) & (rows <= d)] += scale * np.eye(d)[rows[(rows > 0) & (rows <= d)] - 1]
-        trial = (rows > d) & (rows < first)
-        x[trial] += scale * _trial(-1, d)[rows[trial] - 1 - d]
-        probes = _Probes(d, int(rows[0]))
-        solution = sample(process, solver, times=times, x=x, noise=probes, denoise=denoise)
+    def run(probes: np.ndarray) -> tuple[np.ndarray, list[Question], int]:
+        if probes[0] < 0:
+            x = mean + scale * _normals(-1, d)
+        else:
+            x = mean + starts[np.where(probes <= d, probes, 0)]
+        noise = _Probes(d, probes)
+        solution = sample(process, solver, times=grid, x=x, noise=noise, denoise=denoise)
         if not solution.success.all():
-            if solution.success[trial].all() and trial.any():  # only at special places: 0 / 0
-                raise ValueError(_bent(process, solver, grid, mean, scale))
             raise ValueError(
                 f"`solver` {solver!r} leaves the finite numbers, so that it has no law: "
                 f"{solution.message}"
+                if probes[0] < 0  # else only at special places, by 0 / 0
+                else _bent(process, solver, grid, mean, scale)
             )
-        if any(log != probes.logs[0] for log in probes.logs):
-            raise ValueError(f"`solver` {solver!r} does not ask all its samples for the same noise")
-        return np.asarray(solution.x), probes.logs[0], int(solution.nfe[0])
+        if any(log != noise.logs[0] for log in noise.logs):
+            raise ValueError(_fickle(solver))
+        return np.asarray(solution.x), noise.logs[0], int(solution.nfe[0])
 
-    # A first step tells how much noise to expect, so that a short run needs one pass.
-    expected = grid.n * len(run(np.array([d + 1]), Grid(grid.ts[:2]))[1])
-    out, questions, nfe = run(np.arange(min(size, first + d * expected)))
-    image, columns = out[0], out[1 : 1 + d] - out[0]
-    trials = image + _trial(-1, d) @ columns
-    largest, done = float(np.abs(out).max()), 0
-    block = out[first:]
-    while done < len(questions):
-        if done:
-            rows = np.arange(min(size, d * (len(questions) - done)) // d * d)
-            block = run(first + d * done + rows)[0]
-        m = min(len(block) // d, len(questions) - done)
-        gains = (block[: m * d] - image).reshape(m, d, d)
-        for k in range(m):
-            trials += _trial(done + k, d) @ gains[k]
-        largest = max(largest, float(np.abs(block).max(initial=0.0)))
-        visit(questions[done : done + m], gains.transpose(0, 2, 1))
-        done += m
-    if not np.abs(trials - out[1 + d : first]).max() <= AFFINE * largest:
+    # The trials go alone: if samples feel their mates, they do not match what the probes predict.
+    trials, questions, nfe = run(-1 - np.arange(TRIALS))
+    size = max(1, (min(ROWS, block_rows(d)) - 1) // d) * d  # whole questions, behind the first row
+    predicted = np.zeros((TRIALS, d))
+    for first in range(1, 1 + d * (1 + len(questions)), size):
+        last = min(first + size, 1 + d * (1 + len(questions)))
+        out, asked, _ = run(np.concatenate([[0], np.arange(first, last)]))
+        if asked != questions:
+            raise ValueError(_fickle(solver))
+        responses = (out[1:] - out[0]).reshape(-1, d, d)  # [k, j]: to e_j in question k
+        block = (first - 1) // d - 1 + np.arange(len(responses))  # the start comes as question -1
+        for k, response in zip(block.tolist(), responses, strict=True):
+            predicted += _normals(k, d) @ response
+        if first == 1:
+            matrix, image, responses = responses[0].T / scale, out[0], responses[1:]
+            block = block[1:]
+        if len(block):
+            visit(questions[block[0] : block[-1] + 1], responses.transpose(0, 2, 1))
+    largest = max(float(np.abs(trials).max()), float(np.abs(image).max()))
+    if not np.abs(image + predicted - trials).max() <= AFFINE * largest:
         raise ValueError(_bent(process, solver, grid, mean, scale))
-    return Reading(columns.T / scale, image, questions, nfe)
+    return Reading(matrix, image, questions, nfe)
+
+
+def _fickle(solver: Any) -> str:
+    return (
+        f"`solver` {solver!r} does not ask for the same noise whatever the state, so that it is no "
+        "affine map of its start and its noise"
+    )
 
 
 def _bent(process: Process, solver: Any, grid: Grid, mean: np.ndarray, scale: float) -> str:
     """Say what is not affine: the score, or else the first step of the solver."""
     d = len(mean)
-    a, b = mean + scale * _trial(-1, d)
+    a, b = mean + scale * _normals(-1, d)
     x = np.stack([a, b, 0.5 * (a + b)])
     if process.kind != "forward":
         for t in grid.ts[:-1]:
