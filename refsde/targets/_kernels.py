@@ -173,13 +173,30 @@ def evaluate(
     if "resp" in want:
         out["resp"] = np.empty((n, K), x.dtype)
     isotropic = law.lam.shape[1] == 1 and bool(np.all(law.lam == law.lam[0]))
-    if isotropic and not want & {"divergence", "jvp"}:
+    if isotropic and K == 1 and want <= {"score", "denoise"}:
+        _alone(law, x, a, s, out)
+    elif isotropic and not want & {"divergence", "jvp"}:
         _isotropic(law, x, a, s, out)
     elif fast and want == {"score"} and law.U is not None and isinstance(a, float):
         _one_product(law, x, a, float(s), out["score"])
     else:
         _general(law, x, a, s, out, u)
     return out
+
+
+def _alone(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray]) -> None:
+    """One Gaussian, a multiple of I: no responsibilities, and nothing that a batch could round."""
+    mu, lam = law.mu[0], law.lam[0, 0]
+    if isinstance(a, float):
+        at, v = x.dtype.type(a), x.dtype.type(a * a * float(lam) + s * s)
+    else:
+        at = a[:, None]
+        v = at * at * lam + np.asarray(s)[:, None] ** 2
+    gap = x - at * mu
+    if "denoise" in out:
+        np.add(mu, gap * (at * lam / v), out=out["denoise"])
+    if "score" in out:
+        np.divide(gap, -v, out=out["score"])
 
 
 def _isotropic(law: Law, x: np.ndarray, a: Level, s: Level, out: dict[str, np.ndarray]) -> None:
