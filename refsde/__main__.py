@@ -1,4 +1,4 @@
-"""Command line of refsde: ``refsde race``, ``refsde sample`` (also ``python -m refsde ...``)."""
+"""Command line of refsde: ``refsde race``, ``sample`` and ``order`` (or ``python -m refsde``)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill, indent
 from typing import Any
 
 import numpy as np
 
-from refsde import __version__, race
+from refsde import __version__, orders, race
+from refsde._order_picture import draw_orders
 from refsde._portraits import draw, portrait
 from refsde._types import SDE
+from refsde._users import is_users
 from refsde.sde import EDM, VE, VP, Cosine, SubVP
 from refsde.targets import GaussianMixture
 from refsde.targets.data import digits, digits_mixture, patches, patches_mixture
@@ -103,6 +106,46 @@ def _solvers(text: str) -> list[str]:
     return names
 
 
+def _measured(text: str) -> list[str]:
+    """Solvers of `refsde order`: names, and objects in files."""
+    if text == "all":
+        return list(orders.SOLVERS)
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if not is_users(name) and name not in orders.SOLVERS:
+            raise argparse.ArgumentTypeError(
+                f"no solver {name!r}: choose from {', '.join(orders.SOLVERS)}, "
+                "or name your own as file.py:OBJECT"
+            )
+    return list(dict.fromkeys(names))
+
+
+def _kinds(text: str) -> list[orders.Kind]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in orders.KINDS:
+            raise argparse.ArgumentTypeError(
+                f"no kind of error {name!r}: choose from {', '.join(orders.KINDS)}"
+            )
+    return [kind for kind in orders.KINDS if kind in names]
+
+
+def _ladder(text: str) -> tuple[int, ...]:
+    steps = tuple(_budgets(text))
+    if len(steps) < 2:
+        raise argparse.ArgumentTypeError(
+            f"must be two numbers of steps or more, got {text!r}: a slope needs two errors"
+        )
+    return steps
+
+
+def _picture(text: str) -> Path:
+    file = Path(text)
+    if file.suffix not in (".png", ".pdf", ".svg"):
+        raise argparse.ArgumentTypeError(f"must end in .png, .pdf or .svg, got {text!r}")
+    return file
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="refsde",
@@ -165,6 +208,7 @@ examples:
     sampling.add_argument(
         "--nfe", type=_whole, default=100, help="score evaluations a sample (default 100)"
     )
+    ordering = _add_order(commands)
     for command, n in ((racing, 4000), (sampling, 100)):
         command.add_argument(
             "--target",
@@ -172,9 +216,6 @@ examples:
             metavar="NAME",
             help="digits (default), patches, ring, or FILE.npz with weights, means, covs or data X "
             "(scaled to about [-1, 1])",
-        )
-        command.add_argument(
-            "--sde", default="vp", choices=list(SDES), help="forward SDE (default vp)"
         )
         command.add_argument(
             "--grid",
@@ -185,15 +226,77 @@ examples:
         command.add_argument("-n", type=_whole, default=n, help=f"number of samples (default {n})")
         command.add_argument("--rng", type=int, default=0, help="seed (default 0)")
         command.add_argument(
+            "--out", type=Path, default=Path(), metavar="DIR", help="where to write (default here)"
+        )
+    for command in (racing, sampling, ordering):
+        command.add_argument(
+            "--sde", default="vp", choices=list(SDES), help="forward SDE (default vp)"
+        )
+        command.add_argument(
             "--workers",
             type=_whole,
             default=min(2, os.cpu_count() or 1),
             help="parallel workers; results are the same for any number (default 2)",
         )
-        command.add_argument(
-            "--out", type=Path, default=Path(), metavar="DIR", help="where to write (default here)"
-        )
     return parser
+
+
+def _add_order(commands: Any) -> argparse.ArgumentParser:
+    """Add the command `refsde order`."""
+    ordering: argparse.ArgumentParser = commands.add_parser(
+        "order",
+        help="measure the orders of convergence, your own solver's too",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Measure weak, strong and flow orders against exact answers, without Monte\n"
+        "Carlo, and compare them with what the solvers declare.",
+        epilog=f"""solvers:
+{indent(fill(", ".join(orders.SOLVERS), 94, break_on_hyphens=False), "  ")}
+  or file.py:OBJECT: a function (process, state, s, noise) -> State, a solver object, or a class
+  or function without arguments that makes one.  It declares its orders by an attribute, such as
+  orders = {{"weak": 1, "strong": 1}}; without, it is measured on what it accepts and not judged.
+
+examples:
+  refsde order                                      every solver, under 10 seconds on two cores
+  refsde order --solvers em,heun --plot order.png   two solvers and a picture, 2 seconds
+  refsde order --solvers mine.py:Heun               your own solver, 2 seconds
+  refsde order --kind flow --sde ve                 flow orders under VE, 2 seconds
+
+exit status: 0 well; 1 a declared order is not met, or its error tends to something else than 0;
+2 a mistake in the command, or in a file named in it.
+""",
+    )
+    ordering.add_argument(
+        "--solvers",
+        type=_measured,
+        default=_measured("all"),
+        metavar="LIST",
+        help="'all' (default), or names and file.py:OBJECT, comma-separated",
+    )
+    ordering.add_argument(
+        "--kind",
+        type=_kinds,
+        default=list(orders.KINDS),
+        metavar="LIST",
+        help="of the errors: weak, strong, flow (default all)",
+    )
+    ordering.add_argument(
+        "--steps",
+        type=_ladder,
+        metavar="LIST",
+        help="numbers of steps (default 64,128,256,512,1024); slopes on "
+        "coarser grids, or for narrower data, may not have settled",
+    )
+    for name, value in (("mean", 0.7), ("std", 0.5)):
+        ordering.add_argument(
+            f"--{name}", type=float, default=value, help=f"of the data (default {value})"
+        )
+    ordering.add_argument(
+        "--plot", type=_picture, metavar="FILE", help="draw errors against steps (.png, .pdf, .svg)"
+    )
+    ordering.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write all numbers to FILE"
+    )
+    return ordering
 
 
 def _course(options: argparse.Namespace) -> race.Course:
@@ -202,21 +305,22 @@ def _course(options: argparse.Namespace) -> race.Course:
     return race.Course(target, sde, options.n, options.rng, options.grid, name, data)
 
 
-def _make_room(out: Path, file: Path | None = None) -> None:
+def _make_room(out: Path | None = None, **files: Path | None) -> None:
     """Make the folders that will be written to before the work, not after it."""
-    for option, folder in (("--out", out), ("--json", None if file is None else file.parent)):
+    folders = {name: None if file is None else file.parent for name, file in files.items()}
+    for option, folder in {"out": out, **folders}.items():
         try:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise _Wrong(
-                f"{option}: cannot make the folder {folder} ({problem.strerror})"
+                f"--{option}: cannot make the folder {folder} ({problem.strerror})"
             ) from problem
 
 
-def _race(options: argparse.Namespace) -> None:
+def _race(options: argparse.Namespace) -> int:
     began = time.perf_counter()
-    _make_room(options.out, options.json)
+    _make_room(options.out, json=options.json)
     course = _course(options)
     seconds = race.estimate(course, options.solvers, options.nfe, options.workers)
     print(f"{course.title()}: about {seconds:.0f} s", file=sys.stderr)
@@ -227,9 +331,10 @@ def _race(options: argparse.Namespace) -> None:
         options.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
         written.append(options.json)
     print(f"wrote {', '.join(map(str, written))} in {time.perf_counter() - began:.0f} s")
+    return 0
 
 
-def _sample(options: argparse.Namespace) -> None:
+def _sample(options: argparse.Namespace) -> int:
     _make_room(options.out)
     course = _course(options)
     solution = course.sample(
@@ -240,10 +345,37 @@ def _sample(options: argparse.Namespace) -> None:
     picture = portrait(course, rows, options.out / "samples.png")
     print(solution)
     print(f"wrote {options.out / 'samples.npz'}, {picture}")
+    return 0
+
+
+def _order(options: argparse.Namespace) -> int:
+    began = time.perf_counter()
+    _make_room(plot=options.plot, json=options.json)
+    if options.plot is not None:
+        import matplotlib  # noqa: F401  (before the work, not after it)
+    problem = orders.Problem(options.mean, options.std, SDES[options.sde](), options.steps)
+    result = orders.run(
+        options.solvers, options.kind, problem, workers=options.workers, progress=True
+    )
+    if not any(row.order is not None for row in result.rows):
+        none = [f"{name} declares no order of these kinds" for name in result.undeclared]
+        raise _Wrong(f"nothing could be measured: {'; '.join([*result.notes(), *none])}")
+    print(result.table())
+    written = []
+    if options.plot is not None:
+        written.append(draw_orders(result, options.plot))
+    if options.json is not None:
+        options.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
+        written.append(options.json)
+    names = f"wrote {', '.join(map(str, written))} " if written else ""
+    print(f"{names}in {time.perf_counter() - began:.0f} s")
+    return 0 if result.good else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status (0 well, 2 a mistake of the caller).
+    """Run the command line; return the exit status.
+
+    It is 0 if all is well, 1 if a declared order is not met, 2 after a mistake of the caller.
 
     Parameters
     ----------
@@ -252,11 +384,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options: Any = _parser().parse_args(argv)
     try:
-        {"race": _race, "sample": _sample}[options.command](options)
+        return {"race": _race, "sample": _sample, "order": _order}[options.command](options)
     except (ValueError, TypeError, ImportError, OSError) as problem:
         print(f"refsde {options.command}: {problem}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

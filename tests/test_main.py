@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import refsde as rs
-from refsde import race
+from refsde import orders, race
 from refsde.__main__ import main
 
 SMALL = ["--solvers", "em,heun,rk45", "--nfe", "20,50", "-n", "300", "--workers", "1"]
@@ -77,6 +77,110 @@ def test_sample_writes_samples_and_a_picture(tmp_path: Path) -> None:
     assert np.array_equal(again.x, loaded.x)
 
 
+def test_order_prints_a_table_and_writes_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, file = tmp_path / "new" / "order.png", tmp_path / "order.json"
+    arguments = ["--solvers", "em,heun,euler", "--workers", 1, "--plot", picture, "--json", file]
+    assert run("order", *arguments) == 0
+    printed = capsys.readouterr().out
+    assert "data N(0.7, 0.5^2) under VP" in printed and "4 of 4 declared orders met" in printed
+    assert f"wrote {picture}, {file} in" in printed
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    rows = json.loads(file.read_text())["rows"]
+    assert {(row["solver"], row["kind"]) for row in rows} == {
+        ("em", "weak"),
+        ("em", "strong"),
+        ("heun", "flow"),
+        ("euler", "flow"),
+    }
+    assert all(len(row["slopes"]) == len(row["steps"]) - 1 for row in rows)
+
+
+def test_order_takes_its_options(tmp_path: Path) -> None:
+    file = tmp_path / "order.json"
+    options = ["--kind", "strong,weak", "--steps", "200,100", "--mean", "-1", "--std", "0.8"]
+    arguments = ["--solvers", "em,euler", *options, "--sde", "ve", "--json", file, "--workers", 1]
+    assert run("order", *arguments) == 0
+    data = json.loads(file.read_text())
+    assert (data["mean"], data["std"], data["sde"]) == (-1.0, 0.8, repr(rs.VE()))
+    assert [(row["kind"], row["steps"]) for row in data["rows"]] == [
+        ("weak", [100, 200]),
+        ("strong", [100, 200]),
+    ]
+    assert data["undeclared"] == ["euler"]
+
+
+SOLVERS = """
+import refsde as rs
+
+
+def em(process, state, s, noise):
+    t, x = state.t, state.x
+    dw = noise.increment(t, s, x)
+    return rs.State(s, x + process.drift(x, t) * (s - t) + process.diffuse(dw, t))
+
+
+class Loud:
+    orders = {"weak": 1}
+
+    def __call__(self, process, state, s, noise):
+        t, x = state.t, state.x
+        dw = 1.0001 * noise.increment(t, s, x)
+        return rs.State(s, x + process.drift(x, t) * (s - t) + process.diffuse(dw, t))
+
+
+def bent(process, state, s, noise):
+    return rs.State(s, abs(state.x))
+
+
+bent.orders = {"weak": 1}
+
+
+def raises(process, state, s, noise):
+    return rs.State(s, state.y)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_order_judges_a_users_solver(
+    workers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(SOLVERS)
+    kinds = ["--kind", "weak,strong", "--workers", workers]
+    assert run("order", "--solvers", f"{file}:em", *kinds) == 0
+    assert "not declared" in capsys.readouterr().out
+    assert run("order", "--solvers", f"{file}:Loud,em", *kinds) == 1  # for the CI of a stranger
+    told = capsys.readouterr()
+    assert "wrong limit" in told.out and "2 of 3 declared orders met" in told.out
+    for name, says in (
+        ("bent", "nothing could be measured: "),
+        ("raises", "a step raised AttributeError: 'State' object has no attribute 'y' (line "),
+    ):
+        assert run("order", "--solvers", f"{file}:{name}", *kinds) == 2
+        error = capsys.readouterr().err
+        assert f"refsde order: {says}" in error or f"{name}: {says}" in error
+        assert "Traceback" not in error
+
+
+def test_a_picture_of_orders_has_a_panel_for_each_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    drawn = []
+    monkeypatch.setattr(figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    arguments = ["--solvers", "em,heun,euler", "--steps", "256,512", "--workers", 1]
+    assert run("order", *arguments, "--plot", tmp_path / "a.png") == 0
+    panels = drawn[0].axes
+    assert [ax.get_ylabel() for ax in panels] == ["weak error", "strong error", "flow error"]
+    lines = [{line.get_label().split()[0]: line.get_color() for line in ax.lines} for ax in panels]
+    assert [list(named) for named in lines] == [["em"], ["em"], ["heun", "euler"]]
+    assert lines[0] == lines[1]  # a solver keeps its colour
+    assert len({lines[0]["em"], *lines[2].values()}) == 3
+    assert "N(0.7, 0.5^2)" in drawn[0].get_suptitle()
+
+
 def test_a_target_from_a_file(tmp_path: Path) -> None:
     ring = rs.GaussianMixture.ring(3)
     np.savez(tmp_path / "law.npz", weights=ring.weights, means=ring.means, covs=ring.covs)
@@ -97,13 +201,25 @@ def test_a_target_from_a_file(tmp_path: Path) -> None:
         (["race", "-n", "-5"], "positive whole number"),
         (["sample", "--solver", "heun", "--nfe", "1", "--target", "ring"], "allow more"),
         ([], "required"),
+        (["order", "--solvers", "em,magic"], "no solver 'magic': choose from em"),
+        (["order", "--solvers", "magic"], "or name your own as file.py:OBJECT"),
+        (["order", "--solvers", "gone.py:f"], "gone.py:f: there is no file gone.py"),
+        (["order", "--solvers", "pc"], "pc declares no order of these kinds"),
+        (["order", "--kind", "week"], "no kind of error 'week': choose from weak, strong, flow"),
+        (["order", "--steps", "64"], "two numbers of steps or more, got '64'"),
+        (["order", "--steps", "64,x"], "positive whole number, got 'x'"),
+        (["order", "--std", "0"], "`std` positive and finite, got 0.7 and 0.0"),
+        (["order", "--plot", "a.gif"], "must end in .png, .pdf or .svg, got 'a.gif'"),
+        (["order", "--plot", "/dev/null/a.png"], "--plot: cannot make the folder"),
+        (["order", "--json", "/dev/null/a.json"], "--json: cannot make the folder"),
     ],
 )
 def test_mistakes_are_told_without_a_traceback(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     try:
-        status = run(*arguments, *(["--out", tmp_path] if arguments else []))
+        writes = ["--out", tmp_path] if arguments and arguments[0] != "order" else []
+        status = run(*arguments, *writes)
     except SystemExit as stop:  # argparse's own
         status = int(stop.code or 0)
     told = capsys.readouterr().err
@@ -125,3 +241,13 @@ def test_the_module_runs_and_help_shows_examples() -> None:
     )
     assert "examples:" in done.stdout and "seconds" in done.stdout
     assert all(name in done.stdout for name in race.SOLVERS)
+
+
+def test_the_help_of_order_names_solvers_and_exit_status(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        run("order", "--help")
+    told = capsys.readouterr().out
+    assert "examples:" in told and "seconds" in told and "exit status: 0 well; 1 a" in told
+    assert all(name in told for name in orders.SOLVERS) and "file.py:OBJECT" in told

@@ -24,6 +24,7 @@ PLANE = rs.GaussianMixture(
 )
 VP = rs.VP()
 BOX = (-4.0, 4.0, -3.0, 3.0)
+HALVED = rs.exact.Order("weak", np.array([1, 2]), np.array([1.0, 0.5]), np.array([[1.0], [0.5]]), 1)
 
 
 @dataclasses.dataclass
@@ -51,6 +52,7 @@ CALLS: dict[str, Any] = {
     "score_field": lambda **k: plot.score_field(PLANE.score(VP), 0.1, extent=BOX, **k),
     "paths": lambda **k: plot.paths(path_of(2), **k),
     "work_precision": lambda **k: plot.work_precision({"a": ([1, 2], [1.0, 0.5])}, "W1", **k),
+    "order": lambda **k: plot.order(HALVED, **k),
     "images": lambda **k: plot.images(np.zeros((3, 4)), titles=["a", "b", "c"], **k),
 }
 

@@ -106,8 +106,8 @@ class Order:
     def __str__(self) -> str:
         rows = [f"{'N':>6}  {'error':>10}  slope"]
         for i, (n, error) in enumerate(zip(self.steps, self.errors, strict=True)):
-            slope = f"{self.slopes[i - 1]:6.3f}" if i else ""
-            rows.append(f"{n:>6}  {error:10.3e} {slope}")
+            slope = f" {self.slopes[i - 1]:6.3f}" if i else ""
+            rows.append(f"{n:>6}  {error:10.3e}{slope}")
         said = "" if self.declared is None else f", declared {self.declared:g}"
         return "\n".join([f"{self.kind} order{said}", *rows, f"limit {self.limit:.2g}"])
 

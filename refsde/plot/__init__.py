@@ -7,6 +7,7 @@ none of them shows the figure or touches matplotlib's settings.  Colours are tho
 matplotlib is an extra, ``pip install 'refsde[plot]'``, imported where it is used.
 """
 
+from refsde.plot.convergence import order
 from refsde.plot.laws import density_1d, density_2d, marginals, score_field
 from refsde.plot.runs import images, paths, work_precision
 
@@ -15,6 +16,7 @@ __all__ = [
     "density_2d",
     "images",
     "marginals",
+    "order",
     "paths",
     "score_field",
     "work_precision",

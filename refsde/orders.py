@@ -1,0 +1,406 @@
+"""The table of orders: every solver's errors on a ladder of grids, against the order it declares.
+
+On Gaussian data weak and strong errors come without Monte Carlo, and the flow has an exact map: so
+a slope that is off by a few hundredths is a finding, not chance.  A single Gaussian can flatter a
+flow solver of second order or more, which is therefore judged on three modes.  The command line is
+in ``refsde.__main__``; this is the experiment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from refsde import exact
+from refsde._array import one_blas_thread
+from refsde._progress import progress_bar
+from refsde._types import SDE, Process
+from refsde._users import is_users, line_of, load, raised
+from refsde.process import ProbabilityFlow, ReverseSDE
+from refsde.race import SOLVERS as RACERS
+from refsde.race import Entry
+from refsde.sde import VP
+from refsde.solvers import DDIM, Ancestral, OneStep
+from refsde.targets import GaussianMixture
+from refsde.times import Grid
+
+__all__ = ["KINDS", "SOLVERS", "STEPS", "Orders", "Problem", "Row", "measure", "run"]
+
+Kind = Literal["weak", "strong", "flow"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+STEPS = (64, 128, 256, 512, 1024)
+MODES = GaussianMixture([0.3, 0.3, 0.4], [[-2.0], [0.0], [1.5]], [0.3**2, 0.2**2, 0.4**2])
+MODES_STEPS = (80, 160, 320)
+MODES_END = 0.02
+# Grids end at the noise level that VP has here.  Near the data samplers with the posterior's noise
+# show their order only once a step is much shorter than the last time.
+END = 0.2
+NEAR = 0.1  # how far below the declared order the last slope may be
+LIMIT = 1e-6  # what an error may tend to
+FINE = (4, 512)  # grids, and steps of the finest: a ladder that can be extrapolated so far
+ROUNDING = 1e-12  # errors below this have no slope
+
+
+def _er_sde(rho: Any) -> Any:
+    """Noise scale rho (e^(rho^0.3) + 10), the one that ER-SDE's authors prefer."""
+    return rho * (np.exp(rho**0.3) + 10)
+
+
+SOLVERS: Mapping[str, Entry] = {
+    **RACERS,
+    "ancestral-large": Entry(
+        "reverse", lambda sde: Ancestral("large"), False, "ancestral, the larger variance"
+    ),
+    "ddim-sde": Entry(
+        "reverse", lambda sde: DDIM(0.0), False, "DDIM, deterministic, on the reverse SDE"
+    ),
+    "er-sde": Entry("reverse", lambda sde: OneStep.er_sde(_er_sde), False, "first-order ER-SDE"),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What orders are measured on: N(mean, std^2) under an SDE, on uniform grids (EDM: Karras').
+
+    Attributes
+    ----------
+    mean, std : float
+        Of the data.
+    sde : SDE
+        What diffuses them.
+    steps : tuple of int or None
+        The ladder of grids; None is 64 to 1024, and 80 to 320 for the flow on three modes.
+    """
+
+    mean: float = 0.7
+    std: float = 0.5
+    sde: SDE = field(default_factory=VP)
+    steps: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
+            raise ValueError(
+                "`mean` must be finite and `std` positive and finite, got "
+                f"{self.mean!r} and {self.std!r}: the reference problem has 0.7 and 0.5"
+            )
+        if self.steps is not None and len(set(self.steps)) < 2:
+            raise ValueError(
+                f"`steps` must hold two numbers of steps or more, got {self.steps!r}: "
+                "a slope needs two errors"
+            )
+
+    def gaussian(self) -> GaussianMixture:
+        """Law of the data."""
+        return GaussianMixture([1.0], [[self.mean]], [self.std**2])
+
+    @property
+    def t_end(self) -> float:
+        """Where the grids end: the noise level of VP at t = 0.2, sigma / alpha = 0.72."""
+        return float(self.sde.t_of_lam(VP().lam(END)))
+
+    def grid(self, sde: SDE, n: int) -> Grid:
+        """Grid of n steps: uniform, or Karras' where time is the noise level itself (EDM)."""
+        made = Grid.karras if sde.T > 1 else Grid.uniform
+        return made(sde, n, t_end=self.t_end)
+
+    def title(self) -> str:
+        """Two lines: the problem, and where flows of second order or more are judged."""
+        grids = "Karras grids" if self.sde.T > 1 else "uniform grids"
+        return (
+            f"data N({self.mean:g}, {self.std:g}^2) under {type(self.sde).__name__}, {grids} "
+            f"to t = {self.t_end:.3g}\n"
+            f"flow orders of 2 and more: three modes on the line, log-SNR grids to t = {MODES_END}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of the table: a solver, a kind of error, and what was measured.
+
+    Attributes
+    ----------
+    solver : str
+        Name of it.
+    kind : {"weak", "strong", "flow"}
+        What the errors are of.
+    declared : float or None
+        The order that the solver says it has.
+    order : Order or None
+        What was measured; None if nothing could be.
+    note : str
+        Why nothing could be measured.
+    extrapolated : Order or None
+        What the limit is taken from, where that is not ``order``: the Gaussian, for flows of
+        second order and more.
+    """
+
+    solver: str
+    kind: Kind
+    declared: float | None
+    order: exact.Order | None
+    note: str = ""
+    extrapolated: exact.Order | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Words for the table, of which "not met" and "wrong limit" are bad news."""
+        if self.order is None:
+            return "not measured"
+        if np.all(self.order.errors <= ROUNDING):
+            return "exact"
+        if self.declared is None:
+            return "not declared"
+        if not self.slope >= self.declared - NEAR:
+            return "not met"
+        grids, finest = FINE
+        judged = self.extrapolated or self.order
+        if len(judged.steps) < grids or judged.steps[-1] < finest:
+            return "met"  # too coarse for extrapolation to tell
+        return "met" if judged.limit <= LIMIT else "wrong limit"
+
+    @property
+    def slope(self) -> float:
+        """The last slope above rounding; NaN if there is none or an error is not finite."""
+        if self.order is None or not np.all(np.isfinite(self.order.errors)):
+            return math.nan
+        above = self.order.slopes[self.order.errors[1:] > ROUNDING]
+        return float(above[-1]) if len(above) else math.nan
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is an order to meet: one declared, by a solver that takes the SDE."""
+        refused = self.order is None and not is_users(self.solver)
+        return self.declared is not None and not refused
+
+    @property
+    def good(self) -> bool:
+        """Whether the declared order, if there is one, is met."""
+        return not self.judged or self.verdict in ("met", "exact")
+
+    def line(self, width: int = 22) -> str:
+        """Text of the row; ``width`` is that of the longest name."""
+        declared = "-" if self.declared is None else f"{self.declared:g}"
+        head = f"{self.solver:<{width}}  {self.kind:<6}{declared:>10}"
+        if self.order is None:
+            return f"{head}{'-':>9}{'-':>7}{'-':>11}{'-':>11}   {self.verdict}"
+        last = self.order.errors[-1]
+        limit = (self.extrapolated or self.order).limit
+        slope = "-" if self.verdict == "exact" else f"{self.slope:.3f}"
+        numbers = f"{slope:>9}{self.order.steps[-1]:>7}{last:>11.2e}{limit:>11.1e}"
+        return f"{head}{numbers}   {self.verdict}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and strings, ready for JSON; None where there is none."""
+        about = {"solver": self.solver, "kind": self.kind, "declared": self.declared}
+        told = {**about, "verdict": self.verdict, "note": self.note}
+        if self.order is None:
+            return told
+        errors, slopes = _plain(self.order.errors), _plain(self.order.slopes)
+        steps = self.order.steps.tolist()
+        limit = _plain([(self.extrapolated or self.order).limit])[0]
+        return {**told, "steps": steps, "errors": errors, "slopes": slopes, "limit": limit}
+
+
+def _plain(values: Any) -> list[float | None]:
+    return [float(value) if math.isfinite(value) else None for value in values]
+
+
+@dataclass(frozen=True, eq=False)
+class Orders:
+    """Outcome: a row for every solver and kind of error.
+
+    Attributes
+    ----------
+    problem : Problem
+        What was measured on.
+    rows : tuple of Row
+        In the order of the solvers named.
+    undeclared : tuple of str
+        Solvers left out: they declare no order of the kinds asked for.
+    """
+
+    problem: Problem
+    rows: tuple[Row, ...]
+    undeclared: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether every declared order is met."""
+        return all(row.good for row in self.rows)
+
+    def table(self) -> str:
+        """Text: one line for every solver and kind, then what could not be measured."""
+        width = max([6, *(len(row.solver) for row in self.rows)])
+        head = f"{'solver':<{width}}  {'kind':<6}{'declared':>10}"
+        heads = f"{'slope':>9}{'N':>7}{'error':>11}{'limit':>11}   verdict"
+        lines = [self.problem.title(), "", head + heads, *(row.line(width) for row in self.rows)]
+        judged = [row for row in self.rows if row.judged]
+        lines += ["", f"{sum(row.good for row in judged)} of {len(judged)} declared orders met"]
+        if self.undeclared:
+            lines.append(f"without an order of these kinds: {', '.join(self.undeclared)}")
+        return "\n".join([*lines, *(f"not measured: {note}" for note in self.notes())])
+
+    def notes(self) -> list[str]:
+        """Why some could not be measured, a line for each reason."""
+        kinds: dict[tuple[str, str], list[str]] = {}
+        for row in self.rows:
+            if row.order is None:
+                kinds.setdefault((row.solver, row.note), []).append(row.kind)
+        return [f"{solver}, {', '.join(own)}: {note}" for (solver, note), own in kinds.items()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and strings, ready for JSON."""
+        problem = self.problem
+        setting = {"mean": problem.mean, "std": problem.std, "sde": repr(problem.sde)}
+        rows = [row.to_dict() for row in self.rows]
+        return {**setting, "good": self.good, "rows": rows, "undeclared": list(self.undeclared)}
+
+
+# -- measuring ------------------------------------------------------------------------------------
+
+
+@one_blas_thread()
+def measure(name: str, kind: Kind, problem: Problem) -> Row:
+    """Measure the order of one solver.
+
+    Parameters
+    ----------
+    name : str
+        Key of `SOLVERS`, or ``file.py:object``.
+    kind : {"weak", "strong", "flow"}
+        Of the error.
+    problem : Problem
+        On what.
+
+    Raises
+    ------
+    ValueError
+        If a user's solver cannot be loaded, or raises in a step.
+
+    Examples
+    --------
+    >>> import refsde as rs
+    >>> from refsde import orders
+    >>> orders.measure("em", "weak", orders.Problem()).verdict
+    'met'
+    """
+    solver = _solver(name, problem.sde)
+    declared = getattr(solver, "orders", {}).get(kind)
+    try:
+        order, gaussian = _order(solver, kind, declared, problem)
+        return Row(name, kind, declared, order, extrapolated=gaussian)
+    except Exception as wrong:
+        if line_of(name, wrong) is not None:
+            raise ValueError(f"{name}: a step {raised(name, wrong)}") from wrong
+        if not isinstance(wrong, ValueError | TypeError):
+            raise
+        return Row(name, kind, declared, None, str(wrong))  # it is no case for this kind
+
+
+def _order(
+    solver: Any, kind: Kind, declared: float | None, problem: Problem
+) -> tuple[exact.Order, exact.Order | None]:
+    """Errors on the Gaussian; or on three modes where it would flatter, and those on it beside."""
+    found = _on_gaussian(solver, kind, declared, problem)
+    steep = found.slope > 1.5 if declared is None else declared >= 2
+    if kind != "flow" or not steep:
+        return found, None
+    process = ProbabilityFlow(problem.sde, MODES.score(problem.sde))
+    grid = partial(Grid.logsnr, t_end=MODES_END)
+    steps = problem.steps or MODES_STEPS
+    bent = exact.order(process, solver, kind, steps=steps, grid=grid, declared=declared)
+    return bent, found
+
+
+def _on_gaussian(solver: Any, kind: Kind, declared: float | None, problem: Problem) -> exact.Order:
+    made: Callable[..., Process] = ProbabilityFlow if kind == "flow" else ReverseSDE
+    process = made(problem.sde, problem.gaussian().score(problem.sde))
+    steps = problem.steps or STEPS
+    return exact.order(process, solver, kind, steps=steps, grid=problem.grid, declared=declared)
+
+
+def _solver(name: str, sde: SDE) -> Any:
+    return load(name) if is_users(name) else SOLVERS[name].make(sde)
+
+
+def _kinds(name: str, solver: Any) -> tuple[Kind, ...]:
+    """Kinds to measure: those it declares; a user's without any, those it can run."""
+    declared = getattr(solver, "orders", {})
+    if not is_users(name):
+        runs = ("flow",) if SOLVERS[name].kind == "flow" else ("weak", "strong")
+        return tuple(kind for kind in KINDS if kind in runs and kind in declared)
+    if declared:
+        return tuple(kind for kind in KINDS if kind in declared)
+    accepts = getattr(solver, "accepts", ("reverse", "flow"))
+    return tuple(k for k in KINDS if ("flow" if k == "flow" else "reverse") in accepts)
+
+
+def run(
+    names: Sequence[str],
+    kinds: Sequence[Kind] = KINDS,
+    problem: Problem | None = None,
+    *,
+    workers: int = 1,
+    progress: bool = False,
+) -> Orders:
+    """Measure the orders of the solvers ``names``.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Keys of `SOLVERS`, or ``file.py:object``.
+    kinds : sequence of {"weak", "strong", "flow"}
+        Of the errors.
+    problem : Problem, optional
+        On what; the reference problem by default.
+    workers : int
+        Processes at a time (joblib); the results are the same for any number.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Orders
+
+    Raises
+    ------
+    ValueError
+        If a user's solver cannot be loaded, or raises in a step.
+
+    Examples
+    --------
+    >>> import refsde as rs
+    >>> from refsde import orders
+    >>> [row.verdict for row in orders.run(["em", "ddim"], ["weak", "flow"]).rows]
+    ['met', 'met']
+    """
+    problem = problem or Problem()
+    wanted = {name: _kinds(name, _solver(name, problem.sde)) for name in names}
+    tasks = [(name, kind) for name, own in wanted.items() for kind in own if kind in kinds]
+    undeclared = tuple(name for name, own in wanted.items() if not set(own) & set(kinds))
+    rows = []
+    with progress_bar(progress, len(tasks), "order") as bar:
+        for row in _each(tasks, problem, workers):
+            rows.append(row)
+            if bar is not None:
+                bar.update(1)
+    return Orders(problem, tuple(rows), undeclared)
+
+
+def _each(tasks: list[tuple[str, Kind]], problem: Problem, workers: int) -> Any:
+    """Rows of the tasks, in their order."""
+    if workers == 1 or len(tasks) < 2:
+        return (measure(name, kind, problem) for name, kind in tasks)
+    try:
+        from joblib import Parallel, delayed
+    except ImportError as missing:  # pragma: no cover
+        raise ImportError(
+            "`workers` > 1 needs joblib: pip install 'refsde[experiments]', or pass workers=1"
+        ) from missing
+    jobs = [delayed(measure)(name, kind, problem) for name, kind in tasks]
+    return Parallel(n_jobs=workers, return_as="generator")(jobs)
