@@ -33,9 +33,9 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import ``refsde.plot`` when it is first asked for: matplotlib is an extra."""
-    if name == "plot":
-        return import_module("refsde.plot")
+    """Import ``plot`` and ``testing`` when they are first asked for: few programs need them."""
+    if name in ("plot", "testing"):
+        return import_module(f"refsde.{name}")
     raise AttributeError(f"module 'refsde' has no attribute {name!r}")
 
 
@@ -75,4 +75,5 @@ __all__ = [
     "predict",
     "sample",
     "targets",
+    "testing",
 ]

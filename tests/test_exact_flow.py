@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +20,7 @@ from scipy.special import ndtri
 import refsde as rs
 from refsde.exact import flow
 from refsde.targets import Empirical
+from refsde.testing import strategies
 
 VP = rs.VP()
 SDES = [VP, rs.SubVP(), rs.VE(), rs.Cosine(), rs.EDM()]
@@ -203,17 +204,12 @@ def test_absurdly_far_points_follow_the_widest_component(x: float) -> None:
 # -- identities of the map ------------------------------------------------------------------------
 
 numbers = st.floats(-6, 6)
-spreads = st.floats(0.01, 2.0)
 times = st.floats(0.0, 1.0)
 
 
-@st.composite
-def mixtures(draw: Callable[[Any], Any]) -> rs.GaussianMixture:
-    K = draw(st.integers(1, 4))
-    w = np.array(draw(st.lists(st.floats(0.05, 1.0), min_size=K, max_size=K)))
-    means = draw(st.lists(st.floats(-3, 3), min_size=K, max_size=K))
-    stds = np.array(draw(st.lists(spreads, min_size=K, max_size=K)))
-    return rs.GaussianMixture(w / w.sum(), np.array(means)[:, None], stds**2)
+def mixtures() -> Any:
+    """On the line; standard deviations of 0.01 to 1.4."""
+    return strategies.gmms(dims=1, spread=3.0, smallest=1e-4)
 
 
 @given(mixtures(), st.lists(numbers, min_size=2, max_size=5), times, times)
@@ -225,7 +221,8 @@ def test_mass_to_either_side_is_kept(
     for side in ("cdf", "sf"):
         before, after = (getattr(target.at(VP, u), side)(p) for u, p in ((t, points), (s, y)))
         assert after == pytest.approx(before, abs=1e-13)
-    assert np.all(np.diff(y[:, 0]) >= 0)
+    # no path overtakes another; two that start within rounding of each other may end so
+    assert np.all(np.diff(y[:, 0]) >= -1e-15 * (1 + np.abs(y[1:, 0])))
 
 
 @given(mixtures(), numbers, st.floats(0.0, 0.3), st.floats(0.3, 0.6), st.floats(0.6, 1.0))
@@ -236,6 +233,20 @@ def test_encoding_goes_by_way_of_any_level(
     start = np.array([[x]])
     by_way = flow(VP, target, flow(VP, target, start, t, r), r, s)
     assert by_way == pytest.approx(flow(VP, target, start, t, s), rel=1e-11, abs=1e-11)
+
+
+@given(st.data(), strategies.gmms(components=1), strategies.sdes())
+def test_one_gaussian_goes_there_and_back(data: Any, target: Any, sde: Any) -> None:
+    """Time reversal in any dimension and under every SDE, over any two times."""
+    t, s = (data.draw(strategies.times(sde)) for _ in range(2))
+    x = data.draw(strategies.points(target, sde, t))
+    y = flow(sde, target, x, t, s)
+    size = np.abs(x).max() + math.sqrt(np.trace(target.at(sde, t).cov))
+    assert np.abs(flow(sde, target, y, s, t) - x).max() <= 1e-10 * size
+    law, start = target.at(sde, s), target.at(sde, t)
+    assert law.logpdf(y) - start.logpdf(x) == pytest.approx(  # density is carried along
+        0.5 * (np.linalg.slogdet(start.cov)[1] - np.linalg.slogdet(law.cov)[1]), abs=1e-8
+    )
 
 
 @given(mixtures(), numbers, st.floats(0.2, 5.0), numbers)

@@ -61,6 +61,16 @@ def test_a_run_loads_nothing_heavy_either() -> None:
     assert run(code).split() == []
 
 
+def test_testing_is_loaded_when_asked_for_and_its_extras_later() -> None:
+    """`rs.testing` brings neither pytest nor Hypothesis; `rs.testing.strategies` brings the one."""
+    code = (
+        "import sys, refsde as rs; names = 'refsde.testing', 'pytest', 'hypothesis'; "
+        "told = lambda: print(*[int(name in sys.modules) for name in names]); "
+        "told(); rs.testing.check_sde(rs.VP()); told(); rs.testing.strategies; told()"
+    )
+    assert run(code).splitlines() == ["0 0 0", "1 0 0", "1 0 1"]
+
+
 def test_import_leaves_the_global_random_state_alone() -> None:
     code = (
         "import numpy as np; a = np.random.get_state()[1].copy(); import refsde; "

@@ -408,7 +408,7 @@ def test_a_step_that_raises_is_told_with_its_line(mine: Path) -> None:
         ("gone.py:x", "there is no file .*gone.py"),
         (
             "mine.py:nothing",
-            "has no 'nothing': say .*mine.py:NAME with a name out of Boaster, FlowHeun, Four, Heavy",
+            "has no 'nothing': say .*mine.py:NAME with a name out of Boaster, FlowHeun, Four",
         ),
         ("mine.py", "holds more than a solver: say .*mine.py:NAME with a name out of Boaster"),
         ("mine.py:three", r"cannot be called \(int\): a solver is a function \(process, state"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import refsde as rs
 from refsde import predict
+from refsde.testing import strategies
 
 SDES = [rs.VP(), rs.SubVP(), rs.VE(), rs.EDM(), rs.Cosine(), rs.Tabulated.from_betas(n=50)]
 EVERY = pytest.mark.parametrize("sde", SDES, ids=lambda sde: type(sde).__name__)
@@ -47,10 +48,10 @@ def test_a_flipped_sign_would_be_seen() -> None:
         assert np.abs(wrong - known[name]).max() > 0.1
 
 
-@given(t=st.floats(0.01, 1.0), names=st.tuples(*[st.sampled_from(NAMES)] * 3))
-def test_there_and_back(t: float, names: tuple[Any, Any, Any]) -> None:
+@given(st.data(), strategies.sdes(), st.tuples(*[st.sampled_from(NAMES)] * 3))
+def test_there_and_back(data: Any, sde: Any, names: tuple[Any, Any, Any]) -> None:
     a, b, c = names
-    sde = rs.VP()
+    t = data.draw(strategies.times(sde, t_end=0.01 * sde.T))
     value = exact(sde, X, t)[a]
     way = predict.convert(predict.convert(value, X, t, sde, a, b), X, t, sde, b, c)
     scale = np.abs(value).max() / (sde.alpha(t) * sde.sigma(t)) ** 2 + 1

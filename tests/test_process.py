@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from _solvers import RING
+from hypothesis import given
+from hypothesis import strategies as st
 
 import refsde as rs
 from refsde.process import counted
+from refsde.testing import strategies
 
 SDES = [rs.VP(), rs.SubVP(), rs.VE(), rs.EDM(), rs.Cosine(), rs.Tabulated.from_betas(n=50)]
 EVERY = pytest.mark.parametrize("sde", SDES, ids=lambda sde: type(sde).__name__)
@@ -41,11 +44,32 @@ def test_drifts_are_the_formulas(sde: Any, share: float) -> None:
     )
 
 
-@EVERY
-def test_the_flow_is_halfway_between_forward_and_reverse(sde: Any) -> None:
-    t, score = 0.5 * sde.T, RING.score(sde)
-    drifts = [p.drift(X, t) for p in (rs.ForwardSDE(sde), rs.ReverseSDE(sde, score))]
-    assert rs.ProbabilityFlow(sde, score).drift(X, t) == pytest.approx(sum(drifts) / 2, rel=1e-12)
+@given(st.data(), strategies.gmms(), strategies.sdes())
+def test_the_flow_is_halfway_between_forward_and_reverse(data: Any, target: Any, sde: Any) -> None:
+    t, score = data.draw(strategies.times(sde)), target.score(sde)
+    x = data.draw(strategies.points(target, sde, t))
+    there, back = (p.drift(x, t) for p in (rs.ForwardSDE(sde), rs.ReverseSDE(sde, score)))
+    halfway = rs.ProbabilityFlow(sde, score).drift(x, t)
+    assert np.all(np.abs(halfway - (there + back) / 2) <= 1e-12 * (np.abs(there) + np.abs(back)))
+
+
+@given(st.data(), strategies.gmms(dims=(1, 3)), strategies.sdes())
+def test_reversing_the_reversal_gives_the_forward_drift(data: Any, target: Any, sde: Any) -> None:
+    """Anderson's theorem used twice: drift a becomes g^2 score - a in reversed time, and back."""
+    t, score = data.draw(strategies.times(sde)), target.score(sde)
+    x = data.draw(strategies.points(target, sde, t))
+    process = rs.ReverseSDE(sde, score)
+    push = sde.g2(t) * score(x, t)
+
+    def reversed_drift(drift: Any) -> Any:
+        return push - drift
+
+    own_clock = -process.drift(x, t)  # of the reversal, in time that runs with the steps
+    size = np.abs(push) + np.abs(own_clock)
+    forward = rs.ForwardSDE(sde).drift(x, t)
+    assert np.all(np.abs(own_clock - reversed_drift(forward)) <= 1e-13 * size)
+    assert np.all(np.abs(reversed_drift(own_clock) - forward) <= 1e-13 * size)
+    assert np.array_equal(process.diffuse(x, t), rs.ForwardSDE(sde).diffuse(x, t))
 
 
 def continuity(sde: Any, noise_share: float, drift_of: Any, t: float) -> float:

@@ -14,6 +14,7 @@ from scipy.integrate import quad
 
 import refsde as rs
 from refsde.sde import LinearSDE, check_time
+from refsde.testing import strategies
 
 EPS = np.finfo(float).eps
 BETAS = np.linspace(0.02, 0.5, 8)
@@ -208,9 +209,8 @@ def test_round_trip_reaches_1e12_at_every_scale(name):
         assert math.isclose(sde.t_of_lam(sde.lam(float(t))), t, rel_tol=1e-12)
 
 
-@given(st.sampled_from(list(SMOOTH)), st.floats(-4, 4))
-def test_lam_is_the_inverse_of_t_of_lam(name, lam):
-    sde = SMOOTH[name]
+@given(strategies.sdes(tables=False), st.floats(-4, 4))
+def test_lam_is_the_inverse_of_t_of_lam(sde, lam):
     t = sde.t_of_lam(lam)
     if 1e-6 < t <= sde.T:
         assert math.isclose(sde.lam(t), lam, rel_tol=1e-9, abs_tol=1e-9)
@@ -220,11 +220,12 @@ def test_lam_is_the_inverse_of_t_of_lam(name, lam):
 
 
 @given(
-    st.sampled_from([k for k in SDES if k != "SubVP"]),
+    st.one_of(strategies.sdes(), st.sampled_from(list(SDES.values()))).filter(
+        lambda sde: not isinstance(sde, rs.SubVP)
+    ),
     st.lists(st.floats(1e-3, 1), min_size=3, max_size=3),
 )
-def test_chain_steps_compose_and_carry_the_marginal(name, fractions):
-    sde = SDES[name]
+def test_chain_steps_compose_and_carry_the_marginal(sde, fractions):
     r, s, t = sorted(q * sde.T for q in fractions)
     (a1, q1), (a2, q2), (a, q) = sde.chain(s, r), sde.chain(t, s), sde.chain(t, r)
     assert math.isclose(a, a1 * a2, rel_tol=1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from _mixtures import KINDS, evaluate, make, relative
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 import refsde as rs
 from refsde.targets.mixture import mixture_formula
+from refsde.testing import strategies
 
 SDE = rs.VP()
 
@@ -53,48 +56,97 @@ def test_fast_path_agrees_with_central_differences_of_itself(rng):
 
 
 @st.composite
-def laws_and_points(draw):
-    d, K = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    target, _ = make(draw(st.sampled_from(KINDS)), d, K, seed=draw(st.integers(0, 10**6)))
-    t = draw(st.floats(1e-3, 1.0))
-    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
-    x = SDE.alpha(t) * target.sample(3, rng=rng) + SDE.sigma(t) * rng.standard_normal((3, d))
-    return target, t, x
+def diffused(draw, **options):
+    """A mixture, what diffuses it, a time of any scale, and points of the diffused law."""
+    target, sde = draw(strategies.gmms(**options)), draw(strategies.sdes())
+    t = draw(strategies.times(sde))
+    return target, sde, t, draw(strategies.points(target, sde, t))
 
 
-@given(laws_and_points())
+def unit(target, sde, t):
+    """Typical size of the score: one over the spread of the law."""
+    return math.sqrt(target.dim / np.trace(target.at(sde, t).cov))
+
+
+def near(found, truth, tolerance, unit):
+    """Whether vectors (B, d) agree, relative to the size of each plus the typical size."""
+    size = np.linalg.norm(truth, axis=1, keepdims=True) + unit
+    return np.all(np.abs(found - truth) <= tolerance * size)
+
+
+@given(diffused())
 def test_score_is_the_gradient_of_logpdf(case):
-    target, t, x = case
-    a, s = SDE.alpha(t), SDE.sigma(t)
+    target, sde, t, x = case
+    a, s = sde.alpha(t), sde.sigma(t)
     gradient = np.stack([along(target, "logpdf", x, a, s, e) for e in np.eye(target.dim)], axis=1)
-    score = target.score(SDE)(x, t)
-    size = np.max(np.abs(score), axis=1, keepdims=True) + 1
-    assert np.all(np.abs(score - gradient) <= 1e-11 * size)
+    score = target.score(sde)(x, t)
+    one = unit(target, sde, t)
+    assert near(score, gradient, 1e-11, one)
+    if np.any(np.abs(score) > 0.01 * one):
+        assert not near(1.000001 * score, gradient, 1e-11, one), "mutant: too long"
 
 
-@given(laws_and_points())
+@given(diffused())
 def test_tweedie_binds_score_denoised_mean_and_noise(case):
-    target, t, x = case
-    score, a, s = target.score(SDE), SDE.alpha(t), SDE.sigma(t)
+    target, sde, t, x = case
+    score, a, s = target.score(sde), sde.alpha(t), sde.sigma(t)
     denoised, eps = score.denoise(x, t), score.eps(x, t)
     np.testing.assert_array_equal(eps, score(x, t) * -s)
-    np.testing.assert_allclose(a * denoised + s * eps, x, rtol=1e-12, atol=1e-12)
-    covariance = (
-        s * s / (a * a) * (target.dim + s * s * score.divergence(x, t))
-    )  # trace of Cov[x_0 | x]
+    assert np.all(np.abs(a * denoised + s * eps - x) <= 1e-12 * (np.abs(x).max() + 4 + s))
+    # trace of Cov[x_0 | x], in units of the noise
+    covariance = target.dim + s * s * score.divergence(x, t)
     assert np.all(covariance >= -1e-10)
 
 
-@given(laws_and_points())
-def test_rotation_and_shift_carry_the_score_along(case):
-    target, t, x = case
+@given(diffused(), st.data())
+def test_rotation_and_shift_carry_the_score_along(case, data):
+    target, sde, t, x = case
     d = target.dim
-    Q = np.linalg.qr(np.random.default_rng(d).standard_normal((d, d)))[0]
-    shift = np.arange(d) - 1.5
+    Q, shift = data.draw(strategies.rotations(d)), np.arange(d) - 1.5
     turned = rs.GaussianMixture(target.weights, target.means @ Q.T + shift, Q @ target.covs @ Q.T)
-    there = turned.score(SDE)(x @ Q.T + SDE.alpha(t) * shift, t)
-    here = target.score(SDE)(x, t) @ Q.T
-    assert np.max(np.abs(there - here)) <= 1e-10 * (1 + np.max(np.abs(here)))
+    there = turned.score(sde)(x @ Q.T + sde.alpha(t) * shift, t)
+    assert near(there, target.score(sde)(x, t) @ Q.T, 1e-10, unit(target, sde, t))
+
+
+@given(diffused(components=(2, 5)), st.randoms(use_true_random=False))
+def test_components_and_coordinates_have_no_order(case, random):
+    target, sde, t, x = case
+    k, j = (random.sample(range(n), n) for n in (target.n_components, target.dim))
+    shuffled = rs.GaussianMixture(
+        target.weights[k], target.means[k][:, j], target.covs[k][:, j][:, :, j]
+    )
+    there, here = shuffled.score(sde)(x[:, j], t), target.score(sde)(x, t)[:, j]
+    assert near(there, here, 1e-11, unit(target, sde, t))
+    logpdf = target.score(sde).logpdf(x, t)
+    found = shuffled.score(sde).logpdf(x[:, j], t)
+    np.testing.assert_allclose(found, logpdf, rtol=1e-11, atol=1e-11 * target.dim)
+
+
+@given(diffused(), st.data())
+def test_no_sample_feels_its_batch_mates_or_its_place(case, data):
+    """To the last bit, whoever is there and in whatever order; own clocks make no difference."""
+    target, sde, t, x = case
+    x = np.concatenate([x, x[::-1] + 0.125])
+    rows = data.draw(st.lists(st.integers(0, len(x) - 1), min_size=1, unique=True))
+    score = target.score(sde)
+    clocks = np.resize([t, sde.T], (len(x), 1))
+    for method in (score, score.logpdf, score.denoise, score.eps, score.divergence):
+        np.testing.assert_array_equal(method(x[rows], t), method(x, t)[rows])
+        np.testing.assert_array_equal(method(x[rows], clocks[rows]), method(x, clocks)[rows])
+
+
+@given(diffused())
+def test_points_and_times_are_not_written_into(case):
+    target, sde, t, x = case
+    score, clocks = target.score(sde), np.full((len(x), 1), t)
+    kept = x.copy()
+    x.setflags(write=False)
+    clocks.setflags(write=False)
+    for method in (score, score.logpdf, score.denoise, score.eps, score.divergence):
+        method(x, t)
+        method(x, clocks)
+    score.jvp(x, clocks, x)
+    np.testing.assert_array_equal(x, kept)
 
 
 def test_without_signal_the_denoised_mean_is_the_mean():

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import refsde as rs
+from refsde.testing import strategies
 
 SDES = [
     rs.VP(),
@@ -80,6 +81,16 @@ def test_the_quadratic_grid_is_ddims() -> None:
 def test_uniform_grid_of_a_table_is_the_table() -> None:
     grid = rs.Grid.uniform(rs.Tabulated.from_betas(n=50), 50, t_end=0.0)
     assert grid.ts == pytest.approx(np.arange(51)[::-1] / 50, abs=1e-15)
+
+
+@given(st.data(), strategies.sdes())
+def test_a_grid_there_and_back_runs_over_the_same_times(data: Any, sde: Any) -> None:
+    """Time reversal, for every spacing and SDE: the same times, steps of the other sign."""
+    grid = data.draw(strategies.time_grids(sde))
+    back = grid.reversed()
+    assert back.ts == grid.ts[::-1] and back.reversed() == grid
+    assert np.array_equal(np.diff(back.ts), -np.diff(grid.ts)[::-1])
+    assert np.all(np.diff(grid.ts) < 0) and all(type(t) is float for t in grid.ts)
 
 
 @given(
