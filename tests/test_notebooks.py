@@ -1,6 +1,7 @@
 """The form of the notebooks: valid, clean, seeded, offline, and with something asserted.
 
-That they run is tested by nbmake, which the default run of pytest applies to ``notebooks/``.
+That they run is tested by nbmake, which the default run of pytest applies to ``notebooks/``.  Here
+the student's version is made, as nbgrader would, and right and wrong answers are graded.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ nbformat = pytest.importorskip("nbformat")
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb")) if FOLDER.is_dir() else []
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+MARKS = {"cell_type", "grade", "locked", "schema_version", "solution", "task"}
 MARKERS = ("BEGIN SOLUTION", "END SOLUTION", "BEGIN HIDDEN TESTS", "END HIDDEN TESTS")
 # what would need a network, a shell or numbers that differ from run to run
 FORBIDDEN = {
@@ -96,7 +98,48 @@ def graded(code: list[dict[str, Any]]) -> list[str]:
             )
         if mark.get("grade") and "assert" not in source:
             found.append(f"cell {cell['id']} is graded and asserts nothing")
+        if mark and set(mark) - {"points"} != MARKS | {"grade_id"}:
+            found.append(f"cell {cell['id']} has other marks than nbgrader's schema 3")
+        if bool(mark.get("grade")) != ("points" in mark):
+            found.append(f"cell {cell['id']}: points are what a check gives")
+        if mark.get("grade") and displays(source):
+            found.append(f"cell {cell['id']} shows a value, which nbgrader takes for the points")
+        if mark.get("grade") and mark.get("solution"):
+            found.append(f"cell {cell['id']} is a solution and its own check")
+        if bool(mark.get("grade")) != bool(mark.get("locked")):
+            found.append(f"cell {cell['id']}: checks are locked, and nothing else is")
+        if counts[2] and not mark.get("grade"):
+            found.append(f"cell {cell['id']} has hidden tests that are not graded")
+        if counts[2] and "assert" in "".join(student_version(cell)["source"]):
+            found.append(f"cell {cell['id']} mixes hidden and visible tests: no partial credit")
     return found
+
+
+def displays(source: str) -> bool:
+    """Whether a cell ends with an expression, whose value is shown; `print` returns none."""
+    last = ast.parse(source).body[-1]
+    return isinstance(last, ast.Expr) and not ast.unparse(last).startswith("print(")
+
+
+def student_version(cell: dict[str, Any]) -> dict[str, Any]:
+    """The cell as a student gets it: no solution, no hidden tests."""
+    source, inside = [], ""
+    for line in "".join(cell["source"]).splitlines(keepends=True):
+        word = line.strip().removeprefix("### ")
+        if word in ("BEGIN SOLUTION", "BEGIN HIDDEN TESTS"):
+            inside = word.removeprefix("BEGIN ")
+            if inside == "SOLUTION":
+                source.append(line.replace(line.strip(), "raise NotImplementedError"))
+        elif word == f"END {inside}":
+            inside = ""
+        elif not inside:
+            source.append(line)
+    return {**cell, "source": source}
+
+
+def mark_of(cell: dict[str, Any]) -> dict[str, Any]:
+    """What nbgrader knows of a cell."""
+    return dict(cell["metadata"].get("nbgrader", {}))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -138,6 +181,13 @@ def _add(line: str) -> Callable[[dict[str, Any]], None]:
     return damage
 
 
+def _graded(notebook: dict[str, Any], **marks: bool) -> dict[str, Any]:
+    """The first graded cell, with some marks changed."""
+    cell = next(cell for cell in notebook["cells"] if mark_of(cell).get("grade"))
+    cell["metadata"]["nbgrader"].update(marks)
+    return dict(cell)
+
+
 DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "has an output": lambda n: _code(n)["outputs"].append(
         {"output_type": "stream", "name": "stdout", "text": ["1\n"]}
@@ -164,6 +214,15 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a solution needs its markers": lambda n: _code(n)["metadata"].update(
         nbgrader={"grade_id": "x", "solution": True}
     ),
+    "other marks than": lambda n: _graded(n, remark=True),
+    "points are what": lambda n: _graded(n)["metadata"]["nbgrader"].pop("points"),
+    "shows a value": lambda n: _graded(n)["source"].append("\n1 + 1"),
+    "its own check": lambda n: _graded(n, solution=True),
+    "checks are locked": lambda n: _graded(n, locked=False),
+    "hidden tests that are not graded": _add("### BEGIN HIDDEN TESTS\n### END HIDDEN TESTS"),
+    "mixes hidden and visible": lambda n: _graded(n)["source"].append(
+        "\n### BEGIN HIDDEN TESTS\n### END HIDDEN TESTS\n"
+    ),
 }
 
 
@@ -173,3 +232,168 @@ def test_damage_is_found(what: str) -> None:
     notebook = copy.deepcopy(read(NOTEBOOKS[0]))
     DAMAGE[what](notebook)
     assert any(what in problem for problem in problems(notebook)), problems(notebook)
+
+
+# -- a course can grade it -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_students_version_is_python_without_answers(path: Path) -> None:
+    cells = [cell for cell in read(path)["cells"] if cell["cell_type"] == "code"]
+    for cell in cells:
+        left = "".join(student_version(cell)["source"])
+        ast.parse(left)
+        assert "###" not in left
+        assert ("raise NotImplementedError" in left) == bool(mark_of(cell).get("solution"))
+        assert not mark_of(cell) or not any(
+            line in left for line in _secrets("".join(cell["source"]))
+        )
+    assert any(mark_of(cell).get("solution") for cell in cells)
+
+
+def test_only_what_stands_between_markers_is_taken_out() -> None:
+    source = (
+        "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION\n\n\n"
+        "### BEGIN HIDDEN TESTS\nassert f() == 1\n### END HIDDEN TESTS\nprint(2)\n"
+    )
+    left = "".join(student_version({"source": source})["source"])
+    assert left == "def f():\n    raise NotImplementedError\n\n\nprint(2)\n"
+
+
+def _secrets(source: str) -> list[str]:
+    """Lines of the solution and the hidden tests that mean something by themselves."""
+    blocks = re.findall(r"### BEGIN [A-Z ]+\n(.*?)### END", source, re.DOTALL)
+    return [
+        line.strip() for block in blocks for line in block.splitlines() if len(line.strip()) > 9
+    ]
+
+
+# What the exercises of notebook 03 need of the cells before them: those that begin so.
+SETUP = ("import math", "sde = rs.VP()", "modes = rs.GaussianMixture")
+EULER = "    new = rs.EulerMaruyama()(process, state, s, noise)\n"
+HEUN = """\
+    h = s - t
+    dw = noise.increment(t, s, x)
+    a, kick = process.drift(x, t), process.diffuse(dw, t)
+    kicks = 0.5 * (kick + process.diffuse(dw, s))
+    guess = x + a * h + kick
+    return rs.State(s, x + 0.5 * (a + process.drift(guess, s)) * h + kicks)
+"""
+ALL_OF_HEUN = {"write-heun-check", "write-heun-cost", "write-heun-elsewhere"}
+
+# Solution cell, what a student wrote there ("" leaves the solution), and the checks that fail.
+ANSWERS: dict[str, tuple[str, str, set[str]]] = {
+    "heun: the solution": ("write-heun", "", set()),
+    "heun: nothing": ("write-heun", "    raise NotImplementedError\n", ALL_OF_HEUN),
+    "heun: Euler": ("write-heun", f"{EULER}    return new\n", ALL_OF_HEUN),
+    "heun: no noise in the guess": (
+        "write-heun",
+        HEUN.replace("+ a * h + kick", "+ a * h"),
+        {"write-heun-check", "write-heun-elsewhere"},
+    ),
+    "heun: in place": (
+        "write-heun",
+        HEUN.replace("return rs.State(s, x +", "x +=").replace("kicks)", "kicks")
+        + "    return rs.State(s, x)\n",
+        {"write-heun-check"},
+    ),
+    "heun: three scores a step": (
+        "write-heun",
+        HEUN.replace("    h = s - t", "    h = s - t + 0.0 * process.drift(x, t)"),
+        {"write-heun-cost"},
+    ),
+    "diagnosis: the solution": ("diagnose", "", set()),
+    "diagnosis: nothing": (
+        "diagnose",
+        "diagnosis = {}\n",
+        {"diagnose-check", "diagnose-a", "diagnose-b", "diagnose-c"},
+    ),
+    "diagnosis: one wrong": (
+        "diagnose",
+        'diagnosis = {"A": 3, "B": 1, "C": 4}\n',
+        {"diagnose-b"},
+    ),
+    "diagnosis: two wrong": (
+        "diagnose",
+        'diagnosis = {"A": 4, "B": 2, "C": 3}\n',
+        {"diagnose-a", "diagnose-c"},
+    ),
+    "fool: the solution": ("fool-the-slope", "", set()),
+    "fool: not at all": ("fool-the-slope", f"{EULER}    return new\n", {"fool-the-slope-check"}),
+    "fool: loud, with the right mean": (
+        "fool-the-slope",
+        "    return testing.mutants.ALL[0](process, state, s, noise)\n",
+        {"fool-the-slope-check"},
+    ),
+    "fool: too bold": (
+        "fool-the-slope",
+        f"{EULER}    return rs.State(s, new.x + 0.1 * (s - state.t))\n",
+        {"fool-the-slope-check"},
+    ),
+    "measure: the solution": ("measure", "", set()),
+    "measure: nothing": (
+        "measure",
+        "    raise NotImplementedError\n",
+        {"measure-check", "measure-hidden"},
+    ),
+    "measure: Heun itself": ("measure", HEUN, {"measure-check", "measure-hidden"}),
+    "measure: a wrong prediction": (
+        "predict",
+        'predicted = {"weak": 1, "strong": 1, "flow": 2}\n',
+        {"measure-check", "measure-hidden"},
+    ),
+}
+
+
+def exercises(notebook: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The marked cells of each exercise: one solution or more, then the checks."""
+    found: list[list[dict[str, Any]]] = []
+    after_checks = True
+    for cell in filter(mark_of, notebook["cells"]):
+        if after_checks and mark_of(cell)["solution"]:
+            found.append([])
+        found[-1].append(cell)
+        after_checks = mark_of(cell)["grade"]
+    return found
+
+
+def failed_checks(notebook: dict[str, Any], grade_id: str, answer: str) -> set[str]:
+    """Grade ids of the checks that fail if ``answer`` stands in place of a solution."""
+    space: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if "".join(cell["source"]).startswith(SETUP):
+            exec("".join(cell["source"]), space)
+    failed = set()
+    cells = next(e for e in exercises(notebook) if grade_id in [mark_of(c)["grade_id"] for c in e])
+    for cell in cells:
+        source = "".join(cell["source"])
+        if answer and mark_of(cell)["grade_id"] == grade_id:
+            block = re.compile(r" *### BEGIN SOLUTION\n.*?### END SOLUTION\n?", re.DOTALL)
+            source = block.sub(lambda _: answer, source, count=1)
+        try:
+            exec(source, space)
+        except Exception:
+            failed.add(mark_of(cell)["grade_id"])
+    return failed
+
+
+@pytest.mark.skipif(len(NOTEBOOKS) < 3, reason="no notebook 03 here")
+@pytest.mark.parametrize("case", ANSWERS)
+def test_answers_get_their_points(case: str) -> None:
+    grade_id, answer, fails = ANSWERS[case]
+    failed = failed_checks(read(NOTEBOOKS[2]), grade_id, answer)
+    assert failed - {"measure"} == fails  # where a student measures, his own method may fail
+
+
+@pytest.mark.skipif(len(NOTEBOOKS) < 3, reason="no notebook 03 here")
+def test_every_answer_of_notebook_03_is_tried() -> None:
+    for exercise in exercises(read(NOTEBOOKS[2])):
+        marks = [mark_of(cell) for cell in exercise]
+        tried = [
+            ANSWERS[case]
+            for case in ANSWERS
+            if ANSWERS[case][0] in [mark["grade_id"] for mark in marks if mark["solution"]]
+        ]
+        checks = {mark["grade_id"] for mark in marks if mark["grade"]}
+        assert set() in [fails for *_, fails in tried]
+        assert set().union(*(fails for *_, fails in tried)) == checks  # each check can fail

@@ -44,7 +44,7 @@ def curves(ax: Any) -> list[Any]:
 
 
 def levels(ax: Any) -> list[Any]:
-    return [line for line in ax.lines if line.get_label() == "_limit"]
+    return [line for line in ax.lines if line.get_label() in ("_limit", "limit, N to infinity")]
 
 
 def triangles(ax: Any) -> dict[str, np.ndarray]:

@@ -139,6 +139,11 @@ def test_a_check_is_called_with_its_subject() -> None:
         OFF("me")
 
 
+def test_the_repr_is_one_line() -> None:
+    report = run_checks("check_it", "me", [NEAR, OFF], "report")
+    assert repr(report) == "Report(check_it of 'me': 1 passed, 1 FAILED)"
+
+
 def test_html_is_escaped() -> None:
     finding = Finding.holds("it", False, "<b>", "a & b", note="<script>")
     text = Report("check_it", "<lambda>", (finding,))._repr_html_()

@@ -98,8 +98,9 @@ def order(
     limits = []
     for line in lines:
         if line.limit is not None and low < line.limit < high:
+            label = "_limit" if limits else "limit, N to infinity"
+            ax.axhline(line.limit, ls="--", lw=1.0, color=line.style["color"], label=label)
             limits.append(line.limit)
-            ax.axhline(line.limit, ls="--", lw=1.0, color=line.style["color"], label="_limit")
     _draw_triangles(ax, lines, limits)
     _plain_ticks(ax, np.concatenate([line.steps for line in lines]))
     ax.grid(True, which="major", color="0.88", lw=0.8)

@@ -201,7 +201,7 @@ def _number(value: float | str, digits: int) -> str:
     return value if isinstance(value, str) else f"{value:.{digits}g}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The findings about one subject.
 
@@ -253,6 +253,9 @@ class Report:
         """Raise `CheckError` if a finding failed; its message holds those that did."""
         if not self.passed:
             raise CheckError(self)
+
+    def __repr__(self) -> str:
+        return f"Report({self._summary()})"
 
     def _summary(self) -> str:
         count = {word: 0 for word in ("passed", "FAILED", "skipped")}
