@@ -1,14 +1,17 @@
 """Exact answers about runs: what a solver should have returned, and what it returns in law."""
 
+from refsde.exact.density import Density, density
 from refsde.exact.errors import WeakError, strong_error, weak_error
 from refsde.exact.flow import flow
 from refsde.exact.law import Law, law
 from refsde.exact.order import Order, order
 
 __all__ = [
+    "Density",
     "Law",
     "Order",
     "WeakError",
+    "density",
     "flow",
     "law",
     "order",

@@ -95,11 +95,11 @@ def order(
     low, high = ax.get_ylim()
     if low < LEAST:
         ax.axhspan(low, LEAST, color="0.88", zorder=0, label="rounding")
-    limits = []
+    limits: list[float] = []
     for line in lines:
         if line.limit is not None and low < line.limit < high:
-            label = "_limit" if limits else "limit, N to infinity"
-            ax.axhline(line.limit, ls="--", lw=1.0, color=line.style["color"], label=label)
+            told = "_limit" if limits else "limit, N to infinity"
+            ax.axhline(line.limit, ls="--", lw=1.0, color=line.style["color"], label=told)
             limits.append(line.limit)
     _draw_triangles(ax, lines, limits)
     _plain_ticks(ax, np.concatenate([line.steps for line in lines]))
