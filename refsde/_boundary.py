@@ -19,6 +19,7 @@ __all__ = [
     "check_start",
     "check_step",
     "check_times",
+    "named",
     "shapes_of",
     "times_of",
 ]
@@ -33,6 +34,11 @@ _NAMES = {
 def _whole(value: Any) -> bool:
     """Whether ``value`` is a positive int (a bool is not)."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) > 0
+
+
+def named(solver: Any) -> str:
+    """What messages call a solver: a function's own name, else the repr."""
+    return str(getattr(solver, "__name__", None) or repr(solver))
 
 
 def check_accepts(solver: Any, process: Any) -> None:
@@ -55,7 +61,8 @@ def check_accepts(solver: Any, process: Any) -> None:
     known = [_NAMES.get(k, repr(k)) for k in sorted(accepts, reverse=True)]
     right = " or ".join(known) or "no process at all"
     raise TypeError(
-        f"`solver` {solver!r} is wrong for {_NAMES[kind]}, silently so if it ran: use it on {right}"
+        f"`solver` {named(solver)} is wrong for {_NAMES[kind]}, silently so if it ran: use it on "
+        f"{right}"
     )
 
 
@@ -245,16 +252,16 @@ def check_step(solver: Any, old: State, new: Any, s: Time) -> None:
     """Raise unless ``solver`` returned the batch it was given, as a `State` at ``s``."""
     if not isinstance(new, State):
         raise TypeError(
-            f"`solver` {solver!r} must return a State, got {type(new).__name__}: "
+            f"`solver` {named(solver)} must return a State, got {type(new).__name__}: "
             "return refsde.State(s, x)"
         )
     if tuple(getattr(new.x, "shape", ())) != tuple(old.x.shape):
         raise ValueError(
-            f"`solver` {solver!r} must keep the shape {tuple(old.x.shape)} of the batch, "
+            f"`solver` {named(solver)} must keep the shape {tuple(old.x.shape)} of the batch, "
             f"got {tuple(getattr(new.x, 'shape', ()))}: look for a sum or a broadcast in the step"
         )
     if not per_sample(s) and not per_sample(new.t) and new.t != s:
         raise ValueError(
-            f"`solver` {solver!r} must go to s = {s:g}, got a State at t = {new.t:g}: "
+            f"`solver` {named(solver)} must go to s = {s:g}, got a State at t = {new.t:g}: "
             "return refsde.State(s, x); a corrector goes into PredictorCorrector(None, corrector)"
         )

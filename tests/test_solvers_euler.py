@@ -1,14 +1,14 @@
 """Euler-Maruyama and Heun: exact laws on Gaussians, orders, limits, strong error; mixtures.
 
-Only the stored path and the two-dimensional mixture are Monte Carlo statements: all else is read
-out of the public driver and compared with the recursions of `_recursions`.
+Only the two-dimensional mixture is a Monte Carlo statement: all else is read out of the public
+driver, and compared with the recursions of `_recursions` or measured by `refsde.exact`.
 """
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,10 +26,9 @@ from _probing import (
     problem,
     read,
     read_problem,
-    romberg,
     scaled_score,
 )
-from _recursions import Gauss, Mixture1D, chain, euler, heun, law, slopes, sub_vp, vp, whole
+from _recursions import Mixture1D, chain, euler, heun, law, slopes, sub_vp, vp, whole
 from scipy.special import ndtri
 
 import refsde as rs
@@ -75,27 +74,7 @@ def test_the_recursion_of_moments_is_the_law_of_the_whole_map() -> None:
 
 
 # -- figures of the literature on N(m, s0^2), VP(0.1, 20), start at the exact p_1 ------------------
-
-STEPS = (25, 50, 100, 200, 400, 800, 1600)
-VARIANCE_ERRORS = {  # relative, uniform grid to 1e-3
-    ("reverse", 0.25): "1.785e-01 5.668e-02 2.257e-02 1.000e-02 4.699e-03 2.275e-03 1.119e-03",
-    ("flow", 0.25): "-1.478e-01 -7.965e-02 -4.143e-02 -2.115e-02 -1.068e-02 -5.371e-03 -2.692e-03",
-    ("reverse", 1.0): "5.899e-02 2.867e-02 1.415e-02 7.027e-03 3.503e-03 1.749e-03 8.736e-04",
-}
-
-
-def relative_variance_error(p, process, solver, grid) -> float:  # type: ignore[no-untyped-def]
-    _, cov = output_law(p, process, solver, grid)
-    return float(cov[0, 0] / p.gauss.moments(grid.ts[-1])[1][0, 0] - 1)
-
-
-@pytest.mark.parametrize(("kind", "s0"), VARIANCE_ERRORS)
-def test_euler_has_the_printed_variance_errors(kind: str, s0: float) -> None:
-    p = normal_data(0.0, s0)
-    for n, printed in zip(STEPS, VARIANCE_ERRORS[kind, s0].split(), strict=True):
-        grid = rs.Grid.uniform(p.reverse.sde, n)
-        got = relative_variance_error(p, getattr(p, kind), rs.EulerMaruyama(), grid)
-        assert f"{got:.3e}" == printed, n
+# (their table for s0 = 1/4 and 1 is in test_exact_errors)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +88,9 @@ def test_euler_has_the_printed_variance_errors(kind: str, s0: float) -> None:
     ],
 )
 def test_euler_maruyama_is_poor_on_a_narrow_target(s0: float, n: int, printed: str) -> None:
-    p = normal_data(0.0, s0)
-    got = relative_variance_error(
-        p, p.reverse, rs.EulerMaruyama(), rs.Grid.uniform(p.reverse.sde, n)
-    )
+    sde, target = rs.VP(), rs.GaussianMixture([1.0], [[0.0]], [s0**2])
+    process = rs.ReverseSDE(sde, target.score(sde))
+    got = rs.exact.weak_error(process, rs.EulerMaruyama(), n).variance
     assert f"{got:.3g}" == printed
 
 
@@ -143,16 +121,11 @@ def test_the_flow_of_unit_normals_under_vp_stands_still(solver: rs.Heun) -> None
 
 # -- order and limit, on the reference problem N(0.7, 0.5^2) ---------------------------------------
 
-LEVELS = (64, 128, 256, 512, 1024)
-
-
-def weak_errors(kind: str, solver: object, levels: tuple[int, ...] = LEVELS) -> list[float]:
-    """Relative variance errors on uniform grids."""
-    p = normal_data(0.7, 0.5)
-    grids = [rs.Grid.uniform(p.reverse.sde, n) for n in levels]
-    return [relative_variance_error(p, getattr(p, kind), solver, grid) for grid in grids]
-
-
+REFERENCE = rs.GaussianMixture([1.0], [[0.7]], [0.25]).score(rs.VP())
+PROCESSES = {
+    "reverse": rs.ReverseSDE(rs.VP(), REFERENCE),
+    "flow": rs.ProbabilityFlow(rs.VP(), REFERENCE),
+}
 WEAK = {
     "EM": ("reverse", rs.EulerMaruyama(), 1),
     "Heun": ("reverse", rs.Heun(), 2),  # two, because the noise is additive
@@ -161,135 +134,48 @@ WEAK = {
 }
 
 
+def slopes_of(solver: Any, kind: str, error: Any, steps: tuple[int, ...]) -> list[float]:
+    return rs.exact.order(PROCESSES[kind], solver, error, steps=steps).slopes.tolist()
+
+
 @pytest.mark.parametrize("name", WEAK)
 def test_weak_order_and_limit(name: str) -> None:
     kind, solver, order = WEAK[name]
-    errors = weak_errors(kind, solver)
-    np.testing.assert_allclose(slopes(errors[2:]), order, atol=0.02)
-    assert abs(romberg(errors[:4], order)) < 1e-6
-    if name == "EM":
-        assert f"{romberg(errors[:4], 1):.1e}" == "-2.0e-07"  # the known figure
+    got = rs.exact.order(PROCESSES[kind], solver, "weak", declared=order)
+    np.testing.assert_allclose(got.slopes[2:], order, atol=0.02)  # from 256 to 1024 steps
+    assert rs.exact.order(PROCESSES[kind], solver, steps=(64, 128, 256, 512)).limit < 1e-6
 
 
 @pytest.mark.parametrize("name", WEAK)
 def test_mutants_have_another_limit(name: str) -> None:
     kind, solver, order = WEAK[name]
     for mutant in (DETERMINISTIC_MUTANTS if kind == "flow" else MUTANTS).values():
-        assert abs(romberg(weak_errors(kind, mutant(solver), LEVELS[:4]), order)) > 1e-4
+        broken, steps = mutant(solver), (64, 128, 256, 512)
+        assert rs.exact.order(PROCESSES[kind], broken, steps=steps, declared=order).limit > 1e-4
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_mutants_have_another_order(mutant: str) -> None:
-    slope = slopes(weak_errors("reverse", MUTANTS[mutant](rs.EulerMaruyama()), LEVELS[3:]))
-    assert abs(slope[0] - 1) > 0.02
-
-
-def flow_errors(solver: object, levels: tuple[int, ...]) -> list[float]:
-    """Root mean square distance to the exact flow map, over the start p_1."""
-    p = normal_data(0.7, 0.5)
-    mean, V = p.gauss.moments(1.0)
-    errors = []
-    for n in levels:
-        grid = rs.Grid.uniform(p.flow.sde, n)
-        A, b, _ = read_problem(p, p.flow, solver, grid)
-        mean_end, V_end = p.gauss.moments(grid.ts[-1])
-        stretch = math.sqrt(V_end[0, 0] / V[0, 0])
-        bias = A[0, 0] * mean[0] + b[0] - mean_end[0]
-        errors.append(math.hypot((A[0, 0] - stretch) * math.sqrt(V[0, 0]), bias))
-    return errors
+    broken = MUTANTS[mutant](rs.EulerMaruyama())
+    assert abs(slopes_of(broken, "reverse", "weak", (512, 1024))[0] - 1) > 0.02
 
 
 @pytest.mark.parametrize(("solver", "order"), [(rs.EulerMaruyama(), 1), (rs.Heun(), 2)])
 def test_pathwise_order_on_the_flow(solver: rs.Heun, order: int) -> None:
-    np.testing.assert_allclose(slopes(flow_errors(solver, LEVELS[2:])), order, atol=0.02)
+    """The root mean square distance to the exact flow map, over the start p_1."""
+    got = slopes_of(solver, "flow", "strong", (256, 512, 1024))
+    np.testing.assert_allclose(got, order, atol=0.02)
     for mutant in DETERMINISTIC_MUTANTS.values():
-        assert abs(slopes(flow_errors(mutant(solver), LEVELS[2:4]))[0] - order) > 0.1
-
-
-# -- strong order: the distance to the exact solution along the same Brownian path -----------------
-
-
-def propagator(gauss: Gauss, u: np.ndarray, end: float) -> np.ndarray:
-    """Solution operator of the reverse SDE on a Gaussian: (V / alpha)(end) / (V / alpha)(u)."""
-
-    def ratio(t: float) -> float:
-        return float(gauss.moments(t)[1][0, 0] / gauss.schedule.alpha(t))
-
-    return ratio(end) / np.array([ratio(t) for t in u])
-
-
-def strong_error(solver: object, n: int) -> float:
-    """E|x_n - x|^2, square root: an integral of known functions, since both are linear in the path.
-
-    The solver's weight on dw is a step function, the exact one is Phi(end, u) g(u).
-    """
-    p = normal_data(0.7, 0.5)
-    grid = rs.Grid.uniform(p.reverse.sde, n)
-    A, b, gains = read_problem(p, p.reverse, solver, grid)
-    end = grid.ts[-1]
-    nodes, weights = np.polynomial.legendre.leggauss(4)
-    total = 0.0
-    for (t, s), G in zip(pairwise(grid.ts), gains, strict=True):
-        u = (t + s) / 2 + (t - s) / 2 * nodes
-        g = np.sqrt([p.gauss.schedule.g2(v) for v in u])
-        gap = G[0, 0] / math.sqrt(t - s) - propagator(p.gauss, u, end) * g
-        total += (t - s) / 2 * float(weights @ gap**2)
-    mean, V = p.gauss.moments(1.0)
-    bias = A[0, 0] * mean[0] + b[0] - p.gauss.moments(end)[0][0]
-    start = (A[0, 0] - propagator(p.gauss, np.array([1.0]), end)[0]) ** 2 * V[0, 0]
-    return math.sqrt(total + start + bias**2)
-
-
-STRONG_MUTANTS = {
-    "noise 2 % too large": partial(louder, scale=1.02),
-    "half score": partial(scaled_score, scale=0.5),
-}
+        assert abs(slopes_of(mutant(solver), "flow", "strong", (256, 512))[0] - order) > 0.1
 
 
 @pytest.mark.parametrize("solver", [rs.EulerMaruyama(), rs.Heun()])
 def test_strong_order_one_without_monte_carlo(solver: rs.Heun) -> None:
-    def orders(solver: object) -> list[float]:
-        return slopes([strong_error(solver, n) for n in (128, 256, 512)])
-
-    np.testing.assert_allclose(orders(solver), 1, atol=0.02)
-    for mutant in STRONG_MUTANTS.values():
-        assert max(abs(s - 1) for s in orders(mutant(solver))) > 0.2
-
-
-def squared_errors(solver: object, path: rs.StoredPath, n: int) -> np.ndarray:
-    """Squared distance (B,) to the exact solution along the stored path, start included."""
-    p = normal_data(0.7, 0.5)
-    sde, fine = p.reverse.sde, path.t[::-1]
-    mean, V = p.gauss.moments(1.0)
-    x = mean + math.sqrt(V[0, 0]) * np.random.default_rng(3).standard_normal((path.w.shape[1], 1))
-    # Exact solution: on a fine interval the weight Phi g varies by 1e-3 of itself: take its middle.
-    middle = (fine[:-1] + fine[1:]) / 2
-    weight = propagator(p.gauss, middle, sde.t_end) * np.sqrt(
-        [p.gauss.schedule.g2(t) for t in middle]
-    )
-    exact = p.gauss.moments(sde.t_end)[0] + propagator(p.gauss, np.array([1.0]), sde.t_end) * (
-        x - mean
-    )
-    exact = exact + np.tensordot(weight, np.diff(path.w[::-1], axis=0), 1)
-    run = rs.sample(p.reverse, solver, x=x, times=rs.Grid.uniform(sde, n), noise=path)
-    return np.asarray(np.sum((run.x - exact) ** 2, axis=1))
-
-
-def test_strong_order_one_along_one_stored_path() -> None:
-    # The path is known five levels finer than the finest grid.  Three z-scores: a false alarm in
-    # 2e-6 of fresh paths.
-    levels, finest = (64, 128, 256), 2**13
-    path = rs.StoredPath.draw(rs.Grid.uniform(rs.VP(), finest).ts, (400, 1), rng=20)
-
-    def z(solver: object, n: int) -> float:
-        gap = squared_errors(solver, path, n) - strong_error(rs.EulerMaruyama(), n) ** 2
-        return float(abs(gap.mean()) / (gap.std() / math.sqrt(len(gap))))
-
-    errors = [math.sqrt(squared_errors(rs.EulerMaruyama(), path, n).mean()) for n in levels]
-    np.testing.assert_allclose(slopes(errors), 1, atol=0.1)
-    assert max(z(rs.EulerMaruyama(), n) for n in levels) < Z
-    for mutant in STRONG_MUTANTS.values():
-        assert z(mutant(rs.EulerMaruyama()), 256) > Z
+    """The distance to the exact solution on the same path; on one path: test_exact_strong."""
+    steps = (128, 256, 512)
+    np.testing.assert_allclose(slopes_of(solver, "reverse", "strong", steps), 1, atol=0.02)
+    for mutant in (louder(solver, 1.02), scaled_score(solver, 0.5)):
+        assert max(abs(s - 1) for s in slopes_of(mutant, "reverse", "strong", steps)) > 0.2
 
 
 # -- mixtures --------------------------------------------------------------------------------------

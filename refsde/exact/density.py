@@ -21,11 +21,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from refsde._array import Array, Time, like
-from refsde._boundary import check_accepts, times_of
+from refsde._boundary import named
 from refsde._types import Process, Solver, State, Times
 from refsde.exact._line import Density
+from refsde.exact.law import grid_of
 from refsde.integrate import sample
-from refsde.solvers.corrector import couples
 from refsde.targets import GaussianMixture
 from refsde.times import Grid
 
@@ -130,19 +130,8 @@ def density(
 
 
 def _grid_of(process: Process, solver: Any, times: Any, start: Any) -> Grid:
-    check_accepts(solver, process)
     prior = isinstance(start, str) and start == "prior"
-    grid = times_of(process, solver, times, from_prior=prior)
-    if not isinstance(grid, Grid):
-        raise ValueError(
-            f"`times` must be a Grid or an int, got {times!r}: steps that adapt to the state have "
-            "no kernel; freeze those of one run, Grid(solution.path.t)"
-        )
-    if couples(solver):
-        raise ValueError(
-            f"`solver` {solver!r} couples the samples of a batch, so that no sample has a law of "
-            "its own: use its per-sample form, if there is one"
-        )
+    grid = grid_of(process, solver, times, from_prior=prior)
     dim = getattr(getattr(process.score, "target", None), "dim", 1)
     if dim != 1:
         raise ValueError(
@@ -299,8 +288,8 @@ class _Step(NamedTuple):
             else:
                 spacing, shrunk = 0.7 * spacing, True
         raise RuntimeError(
-            f"the step of {self.solver!r} from t = {self.t:g} to s = {self.s:g} is too rough to be "
-            "resolved: look for jumps in the score or the solver"
+            f"the step of {named(self.solver)} from t = {self.t:g} to s = {self.s:g} is too rough "
+            "to be resolved: look for jumps in the score or the solver"
         )
 
     def attempt(self, law: Density, h: float, most: int = NODES) -> _Attempt:
@@ -316,7 +305,7 @@ class _Step(NamedTuple):
         n = (high - low) / h
         if not n < most + 1:
             raise ValueError(
-                f"`solver` {self.solver!r} adds too little noise from t = {self.t:g} to s = "
+                f"`solver` {named(self.solver)} adds too little noise from t = {self.t:g} to s = "
                 f"{self.s:g} for a law between {low:.3g} and {high:.3g}: {n:.1g} nodes are needed, "
                 f"{most} allowed; take more steps if coarse ones overshoot, refsde.exact.flow if "
                 "the solver is nearly deterministic"
@@ -335,14 +324,14 @@ class _Step(NamedTuple):
         if np.any(np.abs(std) <= round_off):
             if self.last and self.process.sde.sigma(self.s) == 0:
                 raise ValueError(
-                    f"`times` ends at t = {self.s:g}, onto which `solver` {self.solver!r} steps "
+                    f"`times` ends at t = {self.s:g}, onto which {named(self.solver)} steps "
                     "without noise, so that this step has no kernel: end the grid before, such as "
                     "at sde.t_end"
                 )
             raise ValueError(
-                f"`solver` {self.solver!r} adds no noise from t = {self.t:g} to s = {self.s:g}, so "
-                "that the step has no kernel: use refsde.exact.flow for the flow, "
-                "refsde.exact.law on Gaussian data"
+                f"`solver` {named(self.solver)} adds no noise from t = {self.t:g} to "
+                f"s = {self.s:g}, so that the step has no kernel: use refsde.exact.flow for the "
+                "flow, refsde.exact.law on Gaussian data"
             )
         return none, np.abs(std)
 
@@ -364,8 +353,9 @@ class _Step(NamedTuple):
         if not out.success.all():
             lost = float(np.tile(x, len(zs))[int(np.argmin(out.success))])
             raise RuntimeError(
-                f"the step of {self.solver!r} from t = {self.t:g} to s = {self.s:g} is not finite "
-                f"from x = {lost:g}: no law comes of that; take more steps, or repair the score"
+                f"the step of {named(self.solver)} from t = {self.t:g} to s = {self.s:g} is not "
+                f"finite from x = {lost:g}: no law comes of that; take more steps, or repair the "
+                "score"
             )
         return np.asarray(out.x).reshape(len(zs), len(x))
 
@@ -378,7 +368,7 @@ class _Step(NamedTuple):
 
     def refuse(self, reason: str) -> ValueError:
         return ValueError(
-            f"`solver` {self.solver!r} {reason}, so that its step is no Gaussian kernel: use "
+            f"`solver` {named(self.solver)} {reason}, so that its step is no Gaussian kernel: use "
             "refsde.exact.law on Gaussian data, or samples and refsde.measure"
         )
 

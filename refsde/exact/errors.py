@@ -252,6 +252,13 @@ class _Solution:
             self.variance(self.s) / sde.alpha(self.s) * sde.alpha(u) * g / self.variance(u)
         )
 
+    def knots(self) -> np.ndarray:
+        """Times at which to cut integrals: where noise levels double, and where g jumps."""
+        low, high = sorted(float(self.sde.rho(t)) for t in (self.t, self.s))
+        levels = high * 2.0 ** -np.arange(1, 60)
+        doubling = [self.sde.t_of_lam(-math.log(rho)) for rho in levels[levels > low].tolist()]
+        return np.unique(np.concatenate([doubling, getattr(self.sde, "knots", [])]).astype(float))
+
     def spread(self, a: float, b: float) -> float:
         """Total variance of the stochastic integral between the times ``a`` < ``b``."""
         if self.kind == "flow":
@@ -263,6 +270,41 @@ class _Solution:
         return float(np.sum(scale**2 * (high - low) / ((self.lam + low) * (self.lam + high))))
 
 
+class _Intervals:
+    """Means over intervals from ``t`` to ``s``, by Gauss-Legendre on their pieces between knots.
+
+    Attributes
+    ----------
+    u, tau : arrays (p, NODES), (p, NODES, 1)
+        The nodes of every piece, and how far along its interval they are, in [0, 1].
+    owner : array (p,)
+        Which interval a piece belongs to.
+    """
+
+    def __init__(self, t: np.ndarray, s: np.ndarray, knots: np.ndarray) -> None:
+        ends = np.stack([np.minimum(t, s), np.maximum(t, s)], axis=1)
+        edges = [
+            np.concatenate([[a], knots[(knots > a) & (knots < b)], [b]]) for a, b in ends.tolist()
+        ]
+        pieces = np.array([len(e) - 1 for e in edges])
+        self.owner = np.repeat(np.arange(len(t)), pieces)
+        self.first = np.cumsum(pieces) - pieces
+        left, width = (
+            np.concatenate([e[:-1] for e in edges]),
+            np.concatenate([np.diff(e) for e in edges]),
+        )
+        nodes, weights = np.polynomial.legendre.leggauss(NODES)
+        self.u = left[:, None] + 0.5 * (1 + nodes) * width[:, None]
+        self.tau = ((self.u - t[self.owner, None]) / (s - t)[self.owner, None])[:, :, None]
+        share = width / np.abs(s - t)[self.owner]
+        self.weights = (share[:, None] * 0.5 * weights)[:, :, None]
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Means (k, d) over the intervals of ``values`` (p, NODES, d)."""
+        sums = np.sum(values * self.weights, axis=1)
+        return np.asarray(np.add.reduceat(sums, self.first, axis=0))
+
+
 class _Path:
     """What the increments do to the squared error, added up as the gains come."""
 
@@ -270,7 +312,7 @@ class _Path:
         self.exact = exact
         self.sum = 0.0
         self.intervals: list[tuple[float, float]] = []
-        self.nodes, self.weights = np.polynomial.legendre.leggauss(NODES)
+        self.knots = exact.knots()
 
     def add(self, questions: list[Question], gains: np.ndarray) -> None:
         """Add the squared errors of some gains (k, d, d) on the normals of ``questions``."""
@@ -285,26 +327,19 @@ class _Path:
     def _against(self, spans: list[tuple[float, float]], gains: np.ndarray, order: int) -> float:
         """Squared errors of gains on an increment (order 0) or area (1), and what they leave."""
         t, s = np.array(spans).T
-        psi, h, tau = self._kernel(t, s)
-        w = 0.5 * self.weights[:, None]  # of the mean over an interval
-        level = np.sum(psi * w, axis=1)
-        tilt = 12 * np.sum(psi * w * (0.5 - tau), axis=1)
+        over = _Intervals(t, s, self.knots)
+        psi = self.exact.kernel(over.u.reshape(-1, 1)).reshape(*over.u.shape, -1)
+        h, level = np.abs(s - t)[:, None], over.mean(psi)
+        tilt = 12 * over.mean(psi * (0.5 - over.tau))
         if order == 0:
             self.intervals += [(min(a, b), max(a, b)) for a, b in spans]
             wanted = level * np.sqrt(h)
-            left = np.sum((psi - level[:, None]) ** 2 * w, axis=1) * h
+            left = over.mean((psi - level[over.owner][:, None]) ** 2) * h
         else:  # the area is the integral of (1/2 - tau) dw: it explains the kernel's tilt
             wanted = tilt * np.sqrt(h / 12)
             left = -(tilt**2) * h / 12
         gains = gains - wanted[:, :, None] * np.eye(gains.shape[1])
         return float(np.sum(gains**2) + np.sum(left))
-
-    def _kernel(self, t: np.ndarray, s: np.ndarray) -> tuple[Any, Any, Any]:
-        """Kernel (k, NODES, d) on the intervals, their lengths (k, 1), where the nodes are."""
-        tau = 0.5 * (1 + self.nodes)
-        u = t[:, None] + (s - t)[:, None] * tau
-        psi = self.exact.kernel(u.reshape(-1, 1)).reshape(*u.shape, -1)
-        return psi, np.abs(s - t)[:, None], tau[:, None]
 
     def total(self) -> float:
         """Return the sum, with the integral over what was never asked for."""
@@ -312,6 +347,11 @@ class _Path:
         slack = TOUCHING * (last - first)
         total, at = self.sum, first
         for left, right in sorted(self.intervals):
+            if left < first - slack or right > last + slack:
+                raise ValueError(
+                    f"`solver` asks for the increment between {left:g} and {right:g}, beyond the "
+                    f"grid's times from {first:g} to {last:g}"
+                )
             if left < at - slack:
                 raise ValueError(
                     f"`solver` asks for the increment between {left:g} and {right:g}, and knows a "
@@ -320,8 +360,4 @@ class _Path:
                 )
             total += self.exact.spread(at, left) if left > at + slack else 0.0
             at = right
-        if at > last + slack:
-            raise ValueError(
-                f"`solver` asks for an increment up to {at:g}, beyond the grid's end at {last:g}"
-            )
         return total + (self.exact.spread(at, last) if at < last - slack else 0.0)

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from refsde._array import Array, Time, per_sample
-from refsde._boundary import check_accepts, times_of
+from refsde._boundary import check_accepts, named, times_of
 from refsde._random import block_rows
 from refsde._types import Process, Solver, Times
 from refsde.exact.flow import single_gaussian
@@ -161,19 +161,19 @@ def law(
 # -- what is asked for ----------------------------------------------------------------------------
 
 
-def grid_of(process: Process, solver: Any, times: Any) -> Grid:
-    """Return the grid of a run that can be probed, or refuse."""
+def grid_of(process: Process, solver: Any, times: Any, *, from_prior: bool = False) -> Grid:
+    """Return the grid of a run whose law can be computed, or refuse."""
     check_accepts(solver, process)
-    grid = times_of(process, solver, times, from_prior=False)
+    grid = times_of(process, solver, times, from_prior=from_prior)
     if not isinstance(grid, Grid):
         raise ValueError(
-            f"`times` must be a Grid or an int, got {times!r}: steps that adapt to the state make "
-            "the sampler no affine map; freeze those of one run, Grid(solution.path.t)"
+            f"`times` must be a Grid or an int, got {times!r}: where steps adapt to the state, the "
+            "law is no formula; freeze those of one run, Grid(solution.path.t)"
         )
     if couples(solver):
         raise ValueError(
-            f"`solver` {solver!r} couples the samples of a batch, so that no sample has a law of "
-            "its own: use its per-sample form, if there is one"
+            f"`solver` {named(solver)} couples the samples of a batch, so that no sample has a law "
+            "of its own: use its per-sample form, if there is one"
         )
     return grid
 
@@ -328,7 +328,7 @@ def read_map(
         solution = sample(process, solver, times=grid, x=x, noise=noise, denoise=denoise)
         if not solution.success.all():
             raise ValueError(
-                f"`solver` {solver!r} leaves the finite numbers, so that it has no law: "
+                f"`solver` {named(solver)} leaves the finite numbers, so that it has no law: "
                 f"{solution.message}"
                 if probes[0] < 0  # else only at special places, by 0 / 0
                 else _bent(process, solver, grid, mean, scale)
@@ -363,8 +363,8 @@ def read_map(
 
 def _fickle(solver: Any) -> str:
     return (
-        f"`solver` {solver!r} does not ask for the same noise whatever the state, so that it is no "
-        "affine map of its start and its noise"
+        f"`solver` {named(solver)} does not ask for the same noise whatever the state, so that it "
+        "is no affine map of its start and its noise"
     )
 
 
@@ -382,7 +382,7 @@ def _bent(process: Process, solver: Any, grid: Grid, mean: np.ndarray, scale: fl
                     "law is a formula: use a Gaussian target, or on the line refsde.exact.density"
                 )
     return (
-        f"`solver` {solver!r} is not affine in its state and noise, though the score is: a step "
-        "size or norm of each sample's own (Langevin's signal-to-noise rule, error control), a "
-        "threshold, or different noise for different samples; its law is no formula"
+        f"`solver` {named(solver)} is not affine in its state and noise, though the score is: a "
+        "step size or norm of each sample's own (Langevin's signal-to-noise rule, error control), "
+        "a threshold, or different noise for different samples; its law is no formula"
     )

@@ -74,11 +74,17 @@ class Order:
     def limit(self) -> float:
         r"""Size of the error that is left when N goes to infinity, by Richardson extrapolation.
 
-        With k grids the signed errors are taken as c_0 + c_1 N^-p + ... + c_{k-1} N^-(p + k - 2),
-        where p is the declared order, or else the slope rounded to a half; this is the size of c_0.
+        With k grids the signed errors are taken as c_0 + c_1 N^-p + c_2 N^-(p + 1) + ..., k terms
+        in all, where p is the declared order, or else the last slope rounded to a half; this is the
+        size of c_0, and ``inf`` if an error is not finite.  If p is a half, so are the steps of the
+        exponents: a method of strong order 1.5 has order 2 where the drift is affine.
         """
-        p = self.declared or max(0.5, round(2 * self.slope) / 2 if self.exact_slope else 1.0)
-        powers = np.concatenate([[0.0], p + np.arange(len(self.steps) - 1)])
+        if not np.all(np.isfinite(self.deviations)):
+            return math.inf
+        seen = round(2 * self.slope) / 2 if self.exact_slope and math.isfinite(self.slope) else 1.0
+        p = self.declared or max(seen, 0.5)
+        apart = 1.0 if float(p).is_integer() else 0.5
+        powers = np.concatenate([[0.0], p + apart * np.arange(len(self.steps) - 1)])
         ladder = (self.steps[:, None] / self.steps[0]) ** -powers
         constant = np.linalg.solve(ladder, self.deviations)[0]
         return float(np.linalg.norm(constant))
@@ -179,13 +185,15 @@ def order(
     if kind not in ("weak", "strong", "flow"):
         raise ValueError(f"`kind` must be 'weak', 'strong' or 'flow', got {kind!r}")
     numbers = _numbers(steps)
-    if not callable(grid):
-        raise TypeError(
-            f"`grid` must be a function (sde, n) -> Grid, got {grid!r}: rs.Grid.uniform"
-        )
-    grids = [grid(process.sde, n) for n in numbers.tolist()]
+    grids = [_grid(grid, process, n) for n in numbers.tolist()]
     if declared is None:
         declared = getattr(solver, "orders", {}).get(kind)
+    elif isinstance(declared, bool) or not (
+        isinstance(declared, int | float | np.number) and 0 < declared < math.inf
+    ):
+        raise ValueError(
+            f"`declared` must be a positive number, the expected order, got {declared!r}: or None"
+        )
     if kind == "weak":
         weak = [weak_error(process, solver, ts, start=start) for ts in grids]
         deviations = np.array([error.whitened for error in weak])
@@ -199,8 +207,26 @@ def order(
     return Order(kind, numbers, errors, deviations, declared)
 
 
+def _grid(make: Any, process: Process, n: int) -> Grid:
+    """Grid of n steps in the direction of the process."""
+    if not callable(make):
+        raise TypeError(
+            f"`grid` must be a function (sde, n) -> Grid, got {make!r}: pass rs.Grid.uniform"
+        )
+    made = make(process.sde, n)
+    if not isinstance(made, Grid) or made.n != n:
+        raise ValueError(
+            f"`grid` must return a Grid of the n = {n} steps that it is asked for, got {made!r}"
+        )
+    backwards = process.kind == "forward" and made.ts[0] > made.ts[-1]
+    return made.reversed() if backwards else made
+
+
 def _numbers(steps: Sequence[int]) -> np.ndarray:
-    numbers = np.asarray(steps)
+    try:
+        numbers = np.asarray(steps)
+    except ValueError:  # ragged
+        numbers = np.array(None)
     if (
         numbers.ndim != 1
         or len(numbers) < 2
@@ -230,7 +256,9 @@ def _flow_gaps(process: Process, solver: Solver, grids: list[Grid]) -> np.ndarra
         ends = (ts.ts[0], ts.ts[-1])
         if ends not in exact:
             exact[ends] = flow(process.sde, target, x, *ends)
-        gap = sample(process, solver, x=x, times=ts).x - exact[ends]
+        run = sample(process, solver, x=x, times=ts)
+        gap = run.x - exact[ends]
+        gap[~run.success] = math.inf  # a lost sample is not where its last good state is
         gaps.append(gap.ravel() / math.sqrt(POINTS))
     return np.array(gaps)
 

@@ -153,6 +153,11 @@ class Tabulated(LinearSDE):
         return len(self._t) - 1
 
     @property
+    def knots(self) -> np.ndarray:
+        """Times (n + 1,) of the levels, at which the rates f and g^2 jump."""
+        return self._t.copy()
+
+    @property
     def t_end(self) -> float:  # type: ignore[override]
         return 1.0 / self.n
 
