@@ -255,7 +255,7 @@ class _Solution:
     def knots(self) -> np.ndarray:
         """Times at which to cut integrals: where noise levels double, and where g jumps."""
         low, high = sorted(float(self.sde.rho(t)) for t in (self.t, self.s))
-        levels = high * 2.0 ** -np.arange(1, 60)
+        levels = min(high, 1e9) * 2.0 ** -np.arange(1, 60)
         doubling = [self.sde.t_of_lam(-math.log(rho)) for rho in levels[levels > low].tolist()]
         return np.unique(np.concatenate([doubling, getattr(self.sde, "knots", [])]).astype(float))
 

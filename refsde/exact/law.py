@@ -238,21 +238,21 @@ class _Probes:
     All other probes hear 0, but for the trials, -1 and below, which hear fixed normals.
     """
 
+    here: np.ndarray  # the probes of this block
+    log: list[Question]  # what they were asked
+
     def __init__(self, d: int, probes: np.ndarray) -> None:
         self.d, self.all = d, probes
         self.logs: list[list[Question]] = []  # what each block of samples asked
-        self.here = probes
-        self.log: list[Question] | None = None
 
     def on(self, rows: np.ndarray) -> _Probes:
+        # Called once a block; or when samples are lost, and then there is no law.
         part = copy.copy(self)
-        part.here = self.all[rows]
-        part.log = [] if self.log is None else [*self.log]  # the rows that stay go on counting
+        part.here, part.log = self.all[rows], []
         self.logs.append(part.log)
         return part
 
     def _answer(self, question: Question, x: Array) -> np.ndarray:
-        assert self.log is not None
         k = len(self.log)
         self.log.append(question)
         z = np.zeros(x.shape)
