@@ -307,6 +307,11 @@ def _course(options: argparse.Namespace) -> race.Course:
 
 def _make_room(out: Path | None = None, **files: Path | None) -> None:
     """Make the folders that will be written to before the work, not after it."""
+    for name, file in files.items():
+        if file is not None and file.is_dir():
+            raise _Wrong(f"--{name}: {file} is a folder: name a file in it")
+        if file is not None and file.suffix == ".py":
+            raise _Wrong(f"--{name}: {file} would be written over: name a file that is no program")
     folders = {name: None if file is None else file.parent for name, file in files.items()}
     for option, folder in {"out": out, **folders}.items():
         try:

@@ -14,6 +14,7 @@ from refsde.times import Grid
 
 __all__ = [
     "check_accepts",
+    "check_memory",
     "check_noise",
     "check_options",
     "check_start",
@@ -246,6 +247,16 @@ def _event(process: Process, shape: Any) -> tuple[int, ...]:
     if dim is not None and tuple(shape) != (dim,):
         raise ValueError(f"`shape` must be ({dim},), the target's, got {shape!r}: leave it out")
     return tuple(int(k) for k in shape)
+
+
+def check_memory(solver: Any, memory: Any) -> tuple[Any, ...]:
+    """Raise ``TypeError`` unless what ``solver.init`` returned is a tuple."""
+    if isinstance(memory, tuple):
+        return memory
+    raise TypeError(
+        f"`solver` {named(solver)} must return a tuple from init, its memory, got "
+        f"{type(memory).__name__}: return () for none, (value,) for one"
+    )
 
 
 def check_step(solver: Any, old: State, new: Any, s: Time) -> None:

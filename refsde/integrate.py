@@ -28,6 +28,7 @@ from refsde._array import (
 )
 from refsde._boundary import (
     check_accepts,
+    check_memory,
     check_noise,
     check_options,
     check_start,
@@ -152,7 +153,7 @@ def _iterate(
 ) -> Iterator[State]:
     process, calls = counted(process)
     t, plan = times.start(process, x)
-    memory = tuple(solver.init(process, x, t)) if hasattr(solver, "init") else ()
+    memory = check_memory(solver, solver.init(process, x, t)) if hasattr(solver, "init") else ()
     noise = noise.on(rows)
     state = full = State(t, x, memory=memory)
     live = np.arange(len(rows))  # which samples of the batch are still under way

@@ -64,10 +64,10 @@ class Gaussian:
         self._table = KeyedNormals(self.key)
         self._call = 0
 
-    def on(self, rows: np.ndarray) -> Gaussian:
+    def on(self, rows: np.ndarray) -> Self:
         """Return the source for the absolute samples ``rows``, ascending, at the same question."""
-        source = Gaussian(key=self.key)
-        source._rows, source._call = _ascending(rows), self._call
+        source = copy.copy(self)  # of a subclass too
+        source._rows, source._table = _ascending(rows), KeyedNormals(self.key)
         return source
 
     def normal(self, x: Array) -> Array:

@@ -44,6 +44,7 @@ NEAR = 0.1  # how far below the declared order the last slope may be
 LIMIT = 1e-6  # what an error may tend to
 FINE = (4, 512)  # grids, and steps of the finest: a ladder that can be extrapolated so far
 ROUNDING = 1e-12  # errors below this have no slope
+RAISED = "a step"
 
 
 def _er_sde(rho: Any) -> Any:
@@ -148,10 +149,12 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Words for the table, of which "not met" and "wrong limit" are bad news."""
+        """Words for the table: "not met", "wrong limit", "not finite" and "raised" are bad news."""
         if self.order is None:
-            return "not measured"
-        if np.all(self.order.errors <= ROUNDING):
+            return "raised" if self.note.startswith(RAISED) else "not measured"
+        if not np.all(np.isfinite(self.order.errors)):
+            return "not finite"
+        if np.all(self.order.errors <= ROUNDING * self.order.scale):
             return "exact"
         if self.declared is None:
             return "not declared"
@@ -160,15 +163,15 @@ class Row:
         grids, finest = FINE
         judged = self.extrapolated or self.order
         if len(judged.steps) < grids or judged.steps[-1] < finest:
-            return "met"  # too coarse for extrapolation to tell
-        return "met" if judged.limit <= LIMIT else "wrong limit"
+            return "slope met"  # too coarse for extrapolation to tell of the limit
+        return "met" if judged.limit <= LIMIT * judged.scale else "wrong limit"
 
     @property
     def slope(self) -> float:
         """The last slope above rounding; NaN if there is none or an error is not finite."""
         if self.order is None or not np.all(np.isfinite(self.order.errors)):
             return math.nan
-        above = self.order.slopes[self.order.errors[1:] > ROUNDING]
+        above = self.order.slopes[self.order.errors[1:] > ROUNDING * self.order.scale]
         return float(above[-1]) if len(above) else math.nan
 
     @property
@@ -180,7 +183,9 @@ class Row:
     @property
     def good(self) -> bool:
         """Whether the declared order, if there is one, is met."""
-        return not self.judged or self.verdict in ("met", "exact")
+        if self.verdict in ("not finite", "raised"):
+            return False
+        return not self.judged or self.verdict in ("met", "slope met", "exact")
 
     def line(self, width: int = 22) -> str:
         """Text of the row; ``width`` is that of the longest name."""
@@ -280,7 +285,7 @@ def measure(name: str, kind: Kind, problem: Problem) -> Row:
     Raises
     ------
     ValueError
-        If a user's solver cannot be loaded, or raises in a step.
+        If a user's solver cannot be loaded.
 
     Examples
     --------
@@ -296,7 +301,7 @@ def measure(name: str, kind: Kind, problem: Problem) -> Row:
         return Row(name, kind, declared, order, extrapolated=gaussian)
     except Exception as wrong:
         if line_of(name, wrong) is not None:
-            raise ValueError(f"{name}: a step {raised(name, wrong)}") from wrong
+            return Row(name, kind, declared, None, f"{RAISED} {raised(name, wrong)}")
         if not isinstance(wrong, ValueError | TypeError):
             raise
         return Row(name, kind, declared, None, str(wrong))  # it is no case for this kind
@@ -370,7 +375,7 @@ def run(
     Raises
     ------
     ValueError
-        If a user's solver cannot be loaded, or raises in a step.
+        If a user's solver cannot be loaded.
 
     Examples
     --------

@@ -634,3 +634,19 @@ def test_bad_kernels(change: dict[str, Any], says: str) -> None:
     good: dict[str, Any] = {"centres": [0.0, 1.0], "stds": [1.0, 1.0], "masses": [0.5, 0.5]}
     with pytest.raises(ValueError, match=says):
         Density(**(good | change))
+
+
+def test_a_density_is_a_law_for_pictures_and_measures() -> None:
+    sde = rs.VP()
+    target = rs.GaussianMixture([0.3, 0.7], [[-1.0], [1.0]], [0.1, 0.1])
+    got = rs.exact.density(rs.ReverseSDE(sde, target.score(sde)), rs.EulerMaruyama(), 50)
+    x = np.linspace(-3, 3, 7)[:, None]
+    np.testing.assert_allclose(np.exp(got.logpdf(x)), got.pdf(x[:, 0]), rtol=1e-14)
+    assert got.logpdf(np.array([[1e3]])) == -np.inf
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    ax = rs.plot.density_1d(got)
+    curve = ax.lines[0]
+    np.testing.assert_allclose(curve.get_ydata(), got.pdf(curve.get_xdata()), rtol=1e-12)
+    pyplot.close(ax.figure)
+    with pytest.raises(ValueError, match="`x` must have shape"):
+        got.logpdf(np.zeros(3))

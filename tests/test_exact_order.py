@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _probing import DETERMINISTIC_MUTANTS, MUTANTS, Problem, louder, problem, romberg
+from _probing import (
+    DETERMINISTIC_MUTANTS,
+    MUTANTS,
+    Problem,
+    louder,
+    problem,
+    romberg,
+    scaled_score,
+)
 from _recursions import Affine, Mixture1D, chain, ddim, euler, heun, vp, whole
 from _recursions import law as recursion
 from _solvers import SOLVERS
@@ -291,6 +299,21 @@ def test_the_slope_must_be_near_the_declared_order_or_above() -> None:
 def test_errors_that_rise_from_nothing_have_a_limit_too() -> None:
     got = made([64, 128], [0.0, 1e-3])
     assert got.slope == -math.inf and math.isfinite(got.limit) and repr(got) and not got.holds()
+
+
+@pytest.mark.parametrize("std", [1e-2, 100.0, 1e4])
+@pytest.mark.parametrize("kind", ["strong", "flow"])
+def test_limits_are_relative_to_the_data(kind: Any, std: float) -> None:
+    # Under EDM the noise level may follow the data, so that only the units differ.
+    sde = rs.EDM(sigma_min=0.5 * std, sigma_max=20 * std)
+    target = rs.GaussianMixture([1.0], [[0.7 * std]], [std**2])
+    process = (rs.ReverseSDE if kind == "strong" else rs.ProbabilityFlow)(sde, target.score(sde))
+    got = order(process, EM, kind, steps=(64, 128, 256, 512), grid=rs.Grid.karras)
+    assert got.scale == pytest.approx(std * math.sqrt(1.25), rel=0.02)
+    assert got.holds() and got.limit < 1e-6 * got.scale
+    loud = order(process, louder(EM) if kind == "strong" else scaled_score(EM, 1.001), kind,
+                 steps=(64, 128, 256, 512), grid=rs.Grid.karras, declared=1)  # fmt: skip
+    assert not loud.holds()
 
 
 def test_a_lost_sample_is_an_infinite_error() -> None:

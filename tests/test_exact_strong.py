@@ -447,3 +447,48 @@ def test_the_forward_sde_needs_a_start() -> None:
         strong_error(rs.ForwardSDE(SDE), EM, 10)
     with pytest.raises(ValueError, match="needs a Gaussian target"):
         weak_error(rs.ForwardSDE(SDE), EM, 10, start=([0.0], [[1.0]]))
+
+
+@dataclass(frozen=True)
+class FloatsOnly(rs.LinearSDE):
+    """The rotation of the pages on SDEs of one's own: x_t = cos(t) x_0 + sin(t) z, with `math`."""
+
+    T: float = 1.5
+    t_end: float = 1e-3
+
+    def alpha(self, t: Any) -> Any:
+        return math.cos(t)
+
+    def sigma(self, t: Any) -> Any:
+        return math.sin(t)
+
+    def f(self, t: Any) -> Any:
+        return -math.tan(t)
+
+    def g2(self, t: Any) -> Any:
+        return 2 * math.tan(t)
+
+    def t_of_lam(self, lam: Any) -> Any:
+        return math.atan(math.exp(-lam))
+
+
+class Both(FloatsOnly):
+    """The same for arrays."""
+
+    def alpha(self, t: Any) -> Any:
+        return math.cos(t) if isinstance(t, float) else np.cos(t)
+
+    def sigma(self, t: Any) -> Any:
+        return math.sin(t) if isinstance(t, float) else np.sin(t)
+
+    def g2(self, t: Any) -> Any:
+        return 2 * (math.tan(t) if isinstance(t, float) else np.tan(t))
+
+
+def test_a_clock_of_floats_alone_will_do() -> None:
+    def error(sde: Any) -> float:
+        target = rs.GaussianMixture([1.0], [[0.7, 0.0]], [[[0.3, 0.1], [0.1, 0.2]]])
+        process, times = rs.ReverseSDE(sde, target.score(sde)), rs.Grid.logsnr(sde, 20)
+        return strong_error(process, rs.EulerMaruyama(), times)
+
+    assert error(FloatsOnly()) == pytest.approx(error(Both()), rel=1e-13)

@@ -212,6 +212,18 @@ def test_memory_survives_the_loss_of_samples() -> None:
     assert np.array_equal(lost.x[lost.success], whole.x[lost.success])
 
 
+@pytest.mark.parametrize("memory", [None, [1.0], np.zeros(2)], ids=["None", "list", "array"])
+def test_memory_must_be_a_tuple(memory: Any) -> None:
+    class Forgets(rs.EulerMaruyama):
+        def init(self, process: Any, x: Any, t: Any) -> Any:
+            return memory
+
+    process = rs.ReverseSDE(VP, RING.score(VP))
+    name = type(memory).__name__
+    with pytest.raises(TypeError, match=rf"must return a tuple from init.*got {name}: return \(\)"):
+        rs.sample(process, Forgets(), 3, times=5, rng=0)
+
+
 def test_what_init_evaluates_is_counted() -> None:
     score = CountingScore(SCORE)
     solver = Averaging()

@@ -457,3 +457,17 @@ def test_the_last_step_of_a_forward_run_and_of_some_samples() -> None:
 def test_repr_repeats_the_source() -> None:
     source = rs.Gaussian(5)
     assert eval(repr(source), {"Gaussian": rs.Gaussian}).key == source.key
+
+
+def test_a_subclass_stays_one_when_a_block_starts() -> None:
+    class Loud(rs.Gaussian):
+        def increment(self, t: Any, s: Any, x: Any) -> Any:
+            return 2.0 * super().increment(t, s, x)
+
+    x = np.zeros((5, 2))
+    here = Loud(3).on(np.arange(5))
+    assert type(here) is Loud and type(here.on(np.arange(2))) is Loud
+    plain = rs.Gaussian(3).on(np.arange(5))
+    assert np.array_equal(here.increment(1.0, 0.5, x), 2.0 * plain.increment(1.0, 0.5, x))
+    rest = here.on(np.array([1, 4]))  # at the same question as those it was taken from
+    assert np.array_equal(rest.normal(x[:2]), plain.normal(x)[[1, 4]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -318,16 +319,17 @@ def test_a_wrong_problem_is_refused(wrong: dict[str, Any], says: str) -> None:
         (row(np.full(5, 1e-16)), "exact"),
         (row([1e-3, 1e-16, 1e-16, 1e-16, 1e-16]), "not met"),  # no slope above rounding
         (row([1e-6, 0.5e-6, 0.25e-6, 2e-16, 1.9e-16]), "met"),
-        (row([1.0, 0.5, math.nan, 0.125, 0.06]), "not met"),
-        (row([1.0, 0.5, 0.25, 0.125, math.inf]), "not met"),
+        (row([1.0, 0.5, math.nan, 0.125, 0.06]), "not finite"),
+        (row([1.0, 0.5, 0.25, 0.125, math.inf]), "not finite"),
+        (row([1.0, 0.5, 0.25, 0.125, math.inf], declared=None), "not finite"),
         (Row("a", "weak", 1.0, None, "because"), "not measured"),
-        (row([0.3, 0.155, 0.08], steps=(8, 16, 32)), "met"),  # too few grids to tell the limit
+        (row([0.3, 0.155, 0.08], steps=(8, 16, 32)), "slope met"),  # too few to tell the limit
         (row([0.3, 0.2, 0.15], steps=(8, 16, 32)), "not met"),
     ],
 )
 def test_the_verdict(found: Row, verdict: str) -> None:
     assert found.verdict == verdict
-    bad = verdict in ("not met", "wrong limit")
+    bad = verdict in ("not met", "wrong limit", "not finite")
     assert found.good == (not bad)
 
 
@@ -397,9 +399,10 @@ def test_what_is_no_case_for_a_kind_is_noted(mine: Path) -> None:
 
 def test_a_step_that_raises_is_told_with_its_line(mine: Path) -> None:
     line = 1 + MINE.splitlines().index("    return rs.State(s, x / np.zeros((3, 3)))")
-    says = rf"mine\.py:raises: a step raised ValueError: operands .* \(line {line}\)$"
-    with pytest.raises(ValueError, match=says):
-        orders.run([f"{mine}:raises"])
+    says = rf"mine\.py:raises, weak: a step raised ValueError: operands .* \(line {line}\)$"
+    found = orders.run([f"{mine}:raises", "em"], ["weak"], Problem(steps=(8, 16)))
+    assert [one.verdict for one in found.rows] == ["raised", "slope met"] and not found.good
+    assert re.search(says, found.notes()[0]), found.notes()
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,19 @@ def test_a_stored_path_passes_at_its_times(times: Any) -> None:
     check_noise(drawn(4), times=times[::2], shape=SHAPE)
 
 
-def test_a_path_without_areas_passes_if_said() -> None:
+def test_a_path_without_areas_is_not_asked_for_them() -> None:
     path = rs.StoredPath.draw(TIMES, SHAPE, rng=0)
     assert check_noise(path, times=TIMES, shape=SHAPE, levy=False)["levy"].passed is None
-    with pytest.raises(CheckError, match=r"ValueError: `h` is None"):
-        check_noise(path, times=TIMES, shape=SHAPE)
+    assert check_noise(path, times=TIMES, shape=SHAPE)["levy"].passed is None
+
+
+def test_a_subclass_is_checked_as_itself() -> None:
+    class Loud(rs.Gaussian):
+        def increment(self, t: Any, s: Any, x: Any) -> Any:
+            return 1.5 * super().increment(t, s, x)
+
+    with pytest.raises(CheckError, match="variance"):
+        check_noise(Loud)
 
 
 def test_a_source_that_stops_before_the_last_step_passes_before_it() -> None:

@@ -211,6 +211,54 @@ def test_bad_arguments() -> None:
         check_solver(heun, weak_order=2, on_fail="print")  # type: ignore[arg-type]
 
 
+def test_one_mistake_is_told_once() -> None:
+    report = check_solver(EM, weak_order=2, on_fail="report")
+    assert [finding.name for finding in report.failures] == ["weak_order"]  # its limit is right
+
+
+def exponential_euler(process: Any, state: rs.State, s: Any, noise: Any) -> rs.State:
+    """The linear part exactly, the score frozen: order 1, with a long tail of higher terms."""
+    t, x, sde = state.t, state.x, process.sde
+    a = sde.alpha(s) / sde.alpha(t)
+    return rs.State(s, a * x + 0.5 * (a - 1) / sde.f(t) * -sde.g2(t) * process.score(x, t))
+
+
+def test_a_right_solver_may_need_one_grid_more() -> None:
+    assert check_solver(exponential_euler, flow_order=1)["flow_limit"].passed
+
+
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({"orders": {"Weak": 2}}, r"`orders` of the solver must map .* got {'Weak': 2}"),
+        ({"orders": [("weak", 1)]}, "`orders` of the solver must map"),
+        ({"orders": {"weak": 0}}, "positive numbers"),
+        ({"accepts": {"Flow"}, "orders": {"flow": 1}}, "`accepts` of the solver must hold"),
+        ({"accepts": set(), "orders": {"flow": 1}}, "`accepts` of the solver must hold"),
+    ],
+)
+def test_what_a_solver_declares_is_read_with_care(attributes: Any, says: str) -> None:
+    solver = type("Mine", (), {"__call__": lambda self, *a: heun(*a), **attributes})()
+    with pytest.raises(ValueError, match=says):
+        check_solver(solver)
+
+
+def test_an_order_is_of_the_process_that_it_is_for() -> None:
+    solver = type("Mine", (), {"__call__": lambda self, *a: heun(*a), "accepts": {"flow"}})()
+    with pytest.raises(CheckError, match="weak_order: measured it accepts flow alone"):
+        check_solver(solver, weak_order=2)
+
+
+def test_cases_and_checks_have_names_to_choose_by() -> None:
+    case = rs.testing.SolverCase(heun, weak_order=2)
+    assert repr(case) == "SolverCase(heun)"
+    assert repr(rs.testing.NoiseCase(rs.Gaussian)) == "NoiseCase(Gaussian)"
+    assert [repr(check) for check in rs.testing.checks_of(case)][:2] == [
+        "Check(runs)",
+        "Check(float32)",
+    ]
+
+
 def test_a_mutant_is_a_solver_like_any_other() -> None:
     ring = rs.GaussianMixture.ring()
     process = rs.ReverseSDE(rs.VP(), ring.score(rs.VP()))

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, xlogy
 
+from refsde._array import Array, to_numpy
 from refsde.targets import GaussianMixture
+from refsde.targets._score import check_points
 
 __all__ = ["Density", "mixture_on_the_line"]
 
@@ -107,6 +109,12 @@ class Density:
         heights = self.masses / (self.stds * ROOT_2PI)
         return self._sum(x, heights, lambda u: np.exp(-0.5 * u * u))
 
+    def logpdf(self, x: Array) -> np.ndarray:
+        """Log-density in nats, shape (B,), at points ``x`` (B, 1), as targets have it."""
+        check_points("x", x, 1)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.pdf(to_numpy(x)[:, 0])))
+
     def cdf(self, x: ArrayLike) -> np.ndarray:
         """Distribution function at ``x`` (any shape)."""
         return np.asarray(self._sum(x, self.masses, ndtr) + self._passed(x, self.masses))
@@ -124,7 +132,7 @@ class Density:
 
     @property
     def cov(self) -> np.ndarray:
-        """Variance as a covariance (1, 1), which the functions of ``refsde.measure`` take."""
+        """Variance as a covariance (1, 1), by which ``measure.frechet`` and its kin take a law."""
         return np.array([[self.var]])
 
     def expect(self, fn: Function) -> Any:

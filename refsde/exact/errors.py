@@ -227,8 +227,17 @@ class _Solution:
             ratio = self.sde.alpha(t) / self.sde.alpha(s)
             self.carried = ratio * self.variance(s) / self.variance(t)
 
-    def variance(self, t: Any) -> Any:
-        """V_t along every axis: (d,), or (n, d) for times (n, 1)."""
+    def at(self, name: str, u: np.ndarray) -> np.ndarray:
+        """A function of the SDE at times ``u`` (n, 1), one by one if it takes floats only."""
+        function = getattr(self.sde, name)
+        try:
+            values = np.asarray(function(u), dtype=float)
+        except TypeError:
+            values = np.array([float(function(t)) for t in u.ravel().tolist()])
+        return np.broadcast_to(values.reshape(-1, 1), u.shape)
+
+    def variance(self, t: float) -> Any:
+        """V_t along every axis (d,)."""
         return self.sde.alpha(t) ** 2 * self.lam + self.sde.sigma(t) ** 2
 
     def inside(self, A: np.ndarray) -> np.ndarray:
@@ -242,15 +251,13 @@ class _Solution:
 
     def kernel(self, u: np.ndarray) -> np.ndarray:
         """Phi(s, u) g(u), shape (n, d), at times ``u`` (n, 1): the gain on dw at u."""
-        sde = self.sde
-        g = np.sqrt(sde.g2(u))
         if self.kind == "flow":
             return np.zeros((len(u), len(self.lam)))
+        alpha, g = self.at("alpha", u), np.sqrt(self.at("g2", u))
         if self.kind == "forward":
-            return np.asarray(sde.alpha(self.s) / sde.alpha(u) * g * np.ones_like(self.lam))
-        return np.asarray(
-            self.variance(self.s) / sde.alpha(self.s) * sde.alpha(u) * g / self.variance(u)
-        )
+            return np.asarray(self.sde.alpha(self.s) / alpha * g * np.ones_like(self.lam))
+        V = alpha**2 * self.lam + self.at("sigma", u) ** 2
+        return np.asarray(self.variance(self.s) / self.sde.alpha(self.s) * alpha * g / V)
 
     def knots(self) -> np.ndarray:
         """Times at which to cut integrals: where noise levels double, and where g jumps."""

@@ -105,7 +105,8 @@ def law(
         When to step, as for ``refsde.sample``.
     start : "marginal", "prior" or tuple (mean, cov)
         Law of the state at the first of the times: the target's exact p_t, what ``refsde.sample``
-        starts from, or a Gaussian of your own, mean (d,) and covariance (d, d).
+        starts from, or a Gaussian of your own, mean (d,) and covariance (d, d); also any object
+        with ``.mean`` and ``.cov``, such as the `Law` of an earlier run.
     denoise : {"none", "tweedie", "last_mean"}
         As for ``refsde.sample``.
 
@@ -190,7 +191,12 @@ def start_moments(process: Process, grid: Grid, start: Start) -> tuple[np.ndarra
         raise ValueError(
             f"`start` must be 'marginal', 'prior' or a pair (mean, cov), got {start!r}"
         )
-    mean, cov = moments_of(start, "start")
+    if not (isinstance(start, tuple | list) and len(start) == 2) and not hasattr(start, "cov"):
+        raise ValueError(
+            f"`start` must be 'marginal', 'prior' or a pair (mean, cov), got {start!r}: a pair of "
+            "arrays (d,) and (d, d)"
+        )
+    mean, cov = moments_of(tuple(start) if isinstance(start, list) else start, "start")
     root_of(cov, "start")  # raises if indefinite
     if target is not None and target.dim != len(mean):
         raise ValueError(

@@ -20,7 +20,7 @@ from refsde._boundary import check_accepts
 from refsde._types import SDE, Process, Solver
 from refsde.exact.errors import strong_error, weak_error
 from refsde.exact.flow import flow
-from refsde.exact.law import Start
+from refsde.exact.law import Start, gaussian_target, start_moments
 from refsde.integrate import sample
 from refsde.noise import Gaussian
 from refsde.times import Grid
@@ -50,6 +50,9 @@ class Order:
         The signed errors of which ``errors`` are the sizes: whitened moments, or points.
     declared : float or None
         The order that the solver is said to have.
+    scale : float
+        What errors are large or small against: the standard deviation of the exact law, or 1 for
+        weak errors, which are in its units already.
     """
 
     kind: Kind
@@ -57,6 +60,7 @@ class Order:
     errors: np.ndarray
     deviations: np.ndarray
     declared: float | None = None
+    scale: float = 1.0
 
     @property
     def slopes(self) -> np.ndarray:
@@ -92,22 +96,25 @@ class Order:
     @property
     def exact_slope(self) -> bool:
         """Whether the slope means anything: the errors are finite and above rounding."""
-        return bool(np.all(np.isfinite(self.errors)) and self.errors[-1] > EXACT)
+        return bool(np.all(np.isfinite(self.errors)) and self.errors[-1] > EXACT * self.scale)
 
     def holds(self, *, within: float = 0.1, limit: float = 1e-6) -> bool:
         """Whether the declared order is met: the last slope and the limit of the error.
+
+        The limit wants four grids or more, the finest of some hundreds of steps: of a right solver
+        on fewer, what extrapolation leaves is still large.
 
         Parameters
         ----------
         within : float
             How far the last slope may stay below the declared order.
         limit : float
-            How large the extrapolated error may be.
+            How large the extrapolated error may be, relative to ``scale``.
         """
         if not np.all(np.isfinite(self.errors)):
             return False
         steep = not self.exact_slope or self.slope >= (self.declared or 0.0) - within
-        return steep and self.limit <= limit
+        return steep and self.limit <= limit * self.scale
 
     def __str__(self) -> str:
         rows = [f"{'N':>6}  {'error':>10}  slope"]
@@ -194,6 +201,7 @@ def order(
         raise ValueError(
             f"`declared` must be a positive number, the expected order, got {declared!r}: or None"
         )
+    scale = 1.0
     if kind == "weak":
         weak = [weak_error(process, solver, ts, start=start) for ts in grids]
         deviations = np.array([error.whitened for error in weak])
@@ -201,10 +209,19 @@ def order(
     elif kind == "strong":
         errors = np.array([strong_error(process, solver, ts, start=start) for ts in grids])
         deviations = errors[:, None]
+        scale = _spread(process, grids[-1], start)
     else:
-        deviations = _flow_gaps(process, solver, grids)
+        deviations, scale = _flow_gaps(process, solver, grids)
         errors = np.linalg.norm(deviations, axis=1)
-    return Order(kind, numbers, errors, deviations, declared)
+    return Order(kind, numbers, errors, deviations, declared, scale)
+
+
+def _spread(process: Process, grid: Grid, start: Start) -> float:
+    """Standard deviation of the exact law at the grid's end, or of the start on the forward SDE."""
+    if process.kind == "forward":
+        return math.sqrt(float(np.trace(start_moments(process, grid, start)[1]))) or 1.0
+    target = gaussian_target(process, "process").at(process.sde, grid.ts[-1])
+    return math.sqrt(float(np.trace(target.cov))) or 1.0
 
 
 def _grid(make: Any, process: Process, n: int) -> Grid:
@@ -241,8 +258,8 @@ def _numbers(steps: Sequence[int]) -> np.ndarray:
     return numbers
 
 
-def _flow_gaps(process: Process, solver: Solver, grids: list[Grid]) -> np.ndarray:
-    """Gaps (k, POINTS d) between the solver and the exact flow, over sqrt(POINTS)."""
+def _flow_gaps(process: Process, solver: Solver, grids: list[Grid]) -> tuple[np.ndarray, float]:
+    """Gaps (k, POINTS d) between the solver and the exact flow, over sqrt(POINTS); its spread."""
     target = getattr(process.score, "target", None)
     if process.kind != "flow" or target is None:
         raise TypeError(
@@ -260,7 +277,7 @@ def _flow_gaps(process: Process, solver: Solver, grids: list[Grid]) -> np.ndarra
         gap = run.x - exact[ends]
         gap[~run.success] = math.inf  # a lost sample is not where its last good state is
         gaps.append(gap.ravel() / math.sqrt(POINTS))
-    return np.array(gaps)
+    return np.array(gaps), math.sqrt(float(np.sum(np.var(exact[ends], axis=0)))) or 1.0
 
 
 def _normals(d: int) -> np.ndarray:

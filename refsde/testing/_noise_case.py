@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refsde._types import Noise
+from refsde.testing._report import name_of
 
 __all__ = ["NoiseCase"]
 
@@ -62,7 +63,7 @@ class NoiseCase:
         self.levy, self.per_sample = levy, per_sample
 
     def __repr__(self) -> str:
-        return f"NoiseCase({self.subject!r})"
+        return f"NoiseCase({name_of(self.subject)})"
 
     def make(self, seed: int = SEED) -> Any:
         """A source of all samples, at its first question; an instance is copied and has no seed."""
@@ -88,7 +89,9 @@ class NoiseCase:
 
     def offers_levy(self) -> bool:
         """Whether areas are to be checked, and the source has them."""
-        return self.levy and callable(getattr(self.make(), "levy", None))
+        source = self.make()
+        stored = getattr(source, "h", True) is not None  # a StoredPath may hold no areas
+        return self.levy and stored and callable(getattr(source, "levy", None))
 
 
 def is_source(thing: Any) -> bool:

@@ -309,9 +309,12 @@ class Check:
     ('protocol', None)
     """
 
-    run: Callable[[Any], Iterable[Finding]]
+    run: Callable[[Any], Iterable[Finding]] = field(repr=False)
     prepare: Callable[[Any], Any] = field(default=lambda subject: subject, repr=False)
     vital: bool = False
+
+    def __repr__(self) -> str:
+        return f"Check({self.name})"
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from refsde._array import Array
 from refsde._types import SDE, Score
 from refsde.testing._differences import derivative
+from refsde.testing._report import name_of
 
 __all__ = ["ScoreCase"]
 
@@ -76,7 +77,7 @@ class ScoreCase:
         self.times: tuple[float, ...] = _times_of(self.sde, times)
 
     def __repr__(self) -> str:
-        return f"ScoreCase({self.score!r})"
+        return f"ScoreCase({name_of(self.score)})"
 
     def points(self, t: float) -> np.ndarray:
         """Where to compare at ``t``: draws of p_t if there is a target, else around the origin."""

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from refsde._boundary import named
 from refsde._types import Kind, Noise, Process, Solver
 from refsde.noise import Gaussian
 from refsde.process import ForwardSDE, ProbabilityFlow, ReverseSDE
 from refsde.sde import VP
 from refsde.targets import GaussianMixture
+from refsde.testing._report import name_of
 from refsde.times import Grid
 
 __all__ = ["SolverCase"]
@@ -86,18 +88,29 @@ class SolverCase:
             number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
             if value is not None and not (number and 0 < float(value) < np.inf):
                 raise ValueError(f"`{name}_order` must be a positive number, got {value!r}: try 1")
-        declared: Mapping[str, float] | None = getattr(solver, "orders", None)
+        declared: Any = getattr(solver, "orders", None)
+        if declared is not None and not _are_orders(declared):
+            raise ValueError(
+                '`orders` of the solver must map "weak", "strong" or "flow" to positive '
+                f"numbers, got {declared!r}: try {{'weak': 1}}"
+            )
+        accepts = getattr(solver, "accepts", None)
+        if accepts is not None and not (accepts and set(accepts) <= {"reverse", "flow", "forward"}):
+            raise ValueError(
+                '`accepts` of the solver must hold some of "reverse", "flow" and "forward", '
+                f"got {accepts!r}"
+            )
         told = {name: float(value) for name, value in given.items() if value is not None}
         if declared is None and not told:
             raise ValueError(
-                f"`solver` {solver!r} declares no orders: pass weak_order=1 (laws), strong_order=1 "
-                "(paths) or flow_order=2 (the probability flow), whichever it is for"
+                f"`solver` {named(solver)} declares no orders: pass weak_order=1 (laws), "
+                "strong_order=1 (paths) or flow_order=2 (the probability flow), whichever it is for"
             )
         self.solver: Any = solver
         self.orders: dict[str, float] = {**(declared or {}), **told}
 
     def __repr__(self) -> str:
-        return repr(self.solver)
+        return f"SolverCase({name_of(self.solver)})"
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -138,6 +151,13 @@ class SolverCase:
         t = self.grid(kind).ts[0]
         normals = np.asarray(Gaussian(7).start(np.zeros((n, 2))))
         return np.asarray(SDE.alpha(t) * np.sign(normals[:, ::-1]) + SDE.sigma(t) * normals)
+
+
+def _are_orders(declared: Any) -> bool:
+    return isinstance(declared, Mapping) and all(
+        name in ("weak", "strong", "flow") and isinstance(p, int | float) and 0 < p < np.inf
+        for name, p in declared.items()
+    )
 
 
 class Listening:

@@ -267,8 +267,8 @@ def check_noise(
         Times at which the source is asked, monotone, at least four; by default six from 1 to 0.01.
         A stored path can be asked at its own times only.
     shape : (B, *D), optional
-        Shape of the batch; by default (20000, 4), and an event of two axes.  A stored path has its
-        own.
+        Shape of the batch; by default (20000, 4), and an event of two axes.  Of a stored path, give
+        the shape that it holds.
     levy : bool
         Whether to check space-time Levy areas if the source offers them.
     per_sample : bool
