@@ -261,6 +261,9 @@ examples:
   refsde order --solvers mine.py:Heun               your own solver, 2 seconds
   refsde order --kind flow --sde ve                 flow orders under VE, 2 seconds
 
+Orders and limits are judged here; rs.testing.check_solver looks at conduct as well: mates, inputs,
+dtypes, noise.
+
 exit status: 0 well; 1 a declared order is not met, or its error tends to something else than 0;
 2 a mistake in the command, or in a file named in it.
 """,

@@ -323,3 +323,13 @@ def test_points_are_where_the_law_is_and_the_same_every_time() -> None:
     assert "ScoreCase(" in repr(case)
     wide = ScoreCase(TARGET.score(rs.EDM()))
     assert np.std(wide.points(wide.times[-1])) > 0.5 * wide.times[-1], "as wide as the noise"
+
+
+def test_a_score_that_is_not_finite_is_told_once() -> None:
+    def broken(x: Any, t: Any) -> Any:
+        return np.where(x > 0, np.nan, -x)
+
+    report = check_score(broken, lambda x, t: -0.5 * np.sum(x**2, axis=1), shape=(3,),
+                         on_fail="report")  # fmt: skip
+    assert {finding.name for finding in report.failures} == {"finite_score"}
+    assert report["gradient"].passed is None

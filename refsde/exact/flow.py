@@ -111,7 +111,7 @@ def flow(
         apply, or an end is out of reach: a law without spread where sigma = 0, and for "numerical"
         every law there.
     TypeError
-        If a time is no float, ``x`` not floating point or ``target`` no target.
+        If ``sde`` is no SDE, a time no float, ``x`` not floating point or ``target`` no target.
     RuntimeError
         If a target's score is not finite on the way, or too rough to be followed.
 
@@ -139,6 +139,11 @@ def flow(
     >>> rs.exact.flow(rs.VP(), target, np.array([[0.0], [0.5]]), 1.0, 0.0).round(6).ravel()
     array([0.      , 0.940438])
     """
+    if isinstance(sde, type) or not callable(getattr(sde, "alpha", None)):
+        raise TypeError(
+            f"`sde` must be an SDE such as refsde.VP(), got {sde!r}: the order is flow(sde, target, "
+            "x, t, s)"
+        )
     now, end = _level("t", t, sde), _level("s", s, sde)
     points = _points(x, target)
     _check_rtol(rtol)

@@ -88,6 +88,11 @@ def _shapes(case: ScoreCase) -> Iterator[Finding]:
             yield Finding.holds(
                 f"shape_of_{name}", got == right, told, f"{right}", what=what, note=note
             )
+            good = got == right and bool(np.all(np.isfinite(np.asarray(value, dtype=float))))
+            note = "these points are where the law is: elsewhere nothing would be finite either"
+            what = f"{name} at t = {t:.6g}"
+            told = "finite" if good else "NaN or inf"
+            yield Finding.holds(f"finite_{name}", good, told, "finite", what=what, note=note)
 
 
 def _gradient(case: ScoreCase) -> Iterator[Finding]:
