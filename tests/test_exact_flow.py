@@ -522,5 +522,5 @@ def test_it_stands_on_sdes_and_targets_only() -> None:
     "sde", [rs.VP, rs.GaussianMixture.ring(), None], ids=["class", "target", "None"]
 )
 def test_something_else_in_place_of_the_sde_is_named(sde: Any) -> None:
-    with pytest.raises(TypeError, match=r"`sde` must be an SDE.*flow\(sde, target, x, t, s\)"):
+    with pytest.raises(TypeError, match=r"`sde` must be an SDE.*flow\(sde, target, x, t, s"):
         rs.exact.flow(sde, rs.GaussianMixture.ring(), np.zeros((1, 2)), 1.0, 0.5)

@@ -141,8 +141,8 @@ def flow(
     """
     if isinstance(sde, type) or not callable(getattr(sde, "alpha", None)):
         raise TypeError(
-            f"`sde` must be an SDE such as refsde.VP(), got {sde!r}: the order is flow(sde, target, "
-            "x, t, s)"
+            f"`sde` must be an SDE such as refsde.VP(), got {sde!r}: "
+            "the order is flow(sde, target, x, t, s)"
         )
     now, end = _level("t", t, sde), _level("s", s, sde)
     points = _points(x, target)
