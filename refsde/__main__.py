@@ -253,7 +253,8 @@ def _add_order(commands: Any) -> argparse.ArgumentParser:
 {indent(fill(", ".join(orders.SOLVERS), 94, break_on_hyphens=False), "  ")}
   or file.py:OBJECT: a function (process, state, s, noise) -> State, a solver object, or a class
   or function without arguments that makes one.  It declares its orders by an attribute, such as
-  orders = {{"weak": 1, "strong": 1}}; without, it is measured on what it accepts and not judged.
+  orders = {{"weak": 1, "strong": 1}}; without, it is measured on what it accepts, and judged only
+  if it raises or loses samples.
 
 examples:
   refsde order                                      every solver, under 10 seconds on two cores

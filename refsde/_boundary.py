@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ __all__ = [
     "check_start",
     "check_step",
     "check_times",
+    "is_order",
+    "is_orders",
     "named",
     "shapes_of",
     "times_of",
@@ -35,6 +38,19 @@ _NAMES = {
 def _whole(value: Any) -> bool:
     """Whether ``value`` is a positive int (a bool is not)."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) > 0
+
+
+def is_orders(declared: Any) -> bool:
+    """Whether this is what a solver may declare: orders by "weak", "strong" and "flow"."""
+    return isinstance(declared, Mapping) and all(
+        name in ("weak", "strong", "flow") and is_order(p) for name, p in declared.items()
+    )
+
+
+def is_order(value: Any) -> bool:
+    """Whether this is an order of convergence: a positive finite number."""
+    number = isinstance(value, int | float | np.integer | np.floating)
+    return number and not isinstance(value, bool) and bool(0 < value < np.inf)
 
 
 def named(solver: Any) -> str:

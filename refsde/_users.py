@@ -7,12 +7,11 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
+from refsde._boundary import is_orders
 
 __all__ = ["is_users", "line_of", "load", "raised"]
 
@@ -53,7 +52,7 @@ def load(name: str) -> Any:
             f"{name}: cannot be called ({type(found).__name__}): a solver is a function {STEP} -> "
             "State, such as refsde.EulerMaruyama()"
         )
-    ready = not isinstance(found, type) and _takes(found, 4)
+    ready = not isinstance(found, type) and _takes(found, 4) and not _takes(found, 0)
     solver = found if ready else _made(name, found)
     _check_orders(name, getattr(solver, "orders", {}))
     return solver
@@ -117,11 +116,7 @@ def _made(name: str, maker: Any) -> Any:
 
 def _check_orders(name: str, orders: Any) -> None:
     """Raise unless ``orders`` says what there is to be met."""
-    good = isinstance(orders, Mapping) and all(
-        kind in ("weak", "strong", "flow") and isinstance(p, int | float) and 0 < p < np.inf
-        for kind, p in orders.items()
-    )
-    if not good:
+    if not is_orders(orders):
         raise ValueError(
             f"{name}: its `orders` must map weak, strong or flow to positive numbers, got "
             f"{orders!r}: try {{'weak': 1}}"

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,12 +20,15 @@ from refsde._array import one_blas_thread
 from refsde._progress import progress_bar
 from refsde._types import SDE, Process
 from refsde._users import is_users, line_of, load, raised
+from refsde.exact.order import EXACT
 from refsde.process import ProbabilityFlow, ReverseSDE
 from refsde.race import SOLVERS as RACERS
 from refsde.race import Entry
 from refsde.sde import VP
 from refsde.solvers import DDIM, Ancestral, OneStep
 from refsde.targets import GaussianMixture
+from refsde.testing._solver_case import MODES, MODES_LADDER, modes_grid
+from refsde.testing.solvers import LIMIT, SLOPE, SLOPE_ON_MODES
 from refsde.times import Grid
 
 __all__ = ["KINDS", "SOLVERS", "STEPS", "Orders", "Problem", "Row", "measure", "run"]
@@ -34,16 +36,11 @@ __all__ = ["KINDS", "SOLVERS", "STEPS", "Orders", "Problem", "Row", "measure", "
 Kind = Literal["weak", "strong", "flow"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 STEPS = (64, 128, 256, 512, 1024)
-MODES = GaussianMixture([0.3, 0.3, 0.4], [[-2.0], [0.0], [1.5]], [0.3**2, 0.2**2, 0.4**2])
-MODES_STEPS = (80, 160, 320)
-MODES_END = 0.02
 # Grids end at the noise level that VP has here.  Near the data samplers with the posterior's noise
 # show their order only once a step is much shorter than the last time.
 END = 0.2
-NEAR = 0.1  # how far below the declared order the last slope may be
-LIMIT = 1e-6  # what an error may tend to
 FINE = (4, 512)  # grids, and steps of the finest: a ladder that can be extrapolated so far
-ROUNDING = 1e-12  # errors below this have no slope
+FALLS = 4.0  # a limit that falls so much with the last grid tells nothing yet
 RAISED = "a step"
 
 
@@ -115,7 +112,7 @@ class Problem:
         return (
             f"data N({self.mean:g}, {self.std:g}^2) under {type(self.sde).__name__}, {grids} "
             f"to t = {self.t_end:.3g}\n"
-            f"flow orders of 2 and more: three modes on the line, log-SNR grids to t = {MODES_END}"
+            f"flow orders of 2 and more: three modes on the line, log-SNR grids to t = 0.02"
         )
 
 
@@ -154,24 +151,37 @@ class Row:
             return "raised" if self.note.startswith(RAISED) else "not measured"
         if not np.all(np.isfinite(self.order.errors)):
             return "not finite"
-        if np.all(self.order.errors <= ROUNDING * self.order.scale):
+        if np.all(self.order.errors <= EXACT * self.order.scale):
             return "exact"
         if self.declared is None:
             return "not declared"
-        if not self.slope >= self.declared - NEAR:
+        near = SLOPE_ON_MODES * self.declared if self.extrapolated else SLOPE
+        if not self.slope >= self.declared - near:
             return "not met"
+        return self._of_limit(self.extrapolated or self.order)
+
+    @staticmethod
+    def _of_limit(found: exact.Order) -> str:
+        """Verdict on the limit: "slope met" where extrapolation cannot tell of it."""
         grids, finest = FINE
-        judged = self.extrapolated or self.order
-        if len(judged.steps) < grids or judged.steps[-1] < finest:
-            return "slope met"  # too coarse for extrapolation to tell of the limit
-        return "met" if judged.limit <= LIMIT * judged.scale else "wrong limit"
+        if found.limit <= LIMIT * found.scale:
+            return "met"
+        if len(found.steps) < grids or found.steps[-1] < finest:
+            return "slope met"
+        coarser = replace(
+            found,
+            steps=found.steps[:-1],
+            errors=found.errors[:-1],
+            deviations=found.deviations[:-1],
+        )
+        return "slope met" if found.limit * FALLS < coarser.limit else "wrong limit"
 
     @property
     def slope(self) -> float:
         """The last slope above rounding; NaN if there is none or an error is not finite."""
         if self.order is None or not np.all(np.isfinite(self.order.errors)):
             return math.nan
-        above = self.order.slopes[self.order.errors[1:] > ROUNDING * self.order.scale]
+        above = self.order.slopes[self.order.errors[1:] > EXACT * self.order.scale]
         return float(above[-1]) if len(above) else math.nan
 
     @property
@@ -316,9 +326,8 @@ def _order(
     if kind != "flow" or not steep:
         return found, None
     process = ProbabilityFlow(problem.sde, MODES.score(problem.sde))
-    grid = partial(Grid.logsnr, t_end=MODES_END)
-    steps = problem.steps or MODES_STEPS
-    bent = exact.order(process, solver, kind, steps=steps, grid=grid, declared=declared)
+    steps = problem.steps or MODES_LADDER
+    bent = exact.order(process, solver, kind, steps=steps, grid=modes_grid, declared=declared)
     return bent, found
 
 

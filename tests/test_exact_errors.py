@@ -276,3 +276,12 @@ def test_the_strong_error_in_30_digits(name: str) -> None:
     with mp.workdps(30):
         want = float(in_30_digits(*IN_30_DIGITS[name], grid.ts))
     assert strong_error(p.reverse, EM, grid) == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_exact_law_without_spread_is_refused_whatever_the_rounding(seed: int) -> None:
+    root = np.random.default_rng(seed).normal(size=(3, 1))
+    target = rs.GaussianMixture([1.0], [np.zeros(3)], [root @ root.T])
+    process = rs.ReverseSDE(rs.VP(), target.score(rs.VP()))
+    with pytest.raises(ValueError, match="without spread at t = 0"):
+        rs.exact.weak_error(process, rs.DDIM(1.0), rs.Grid.uniform(rs.VP(), 5, t_end=0.0))

@@ -431,6 +431,37 @@ def test_a_solver_on_a_process_it_does_not_accept_is_refused() -> None:
         rs.exact.law(REVERSE, rs.Heun, 5)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("edge", [1.5, 2.0, 3.0, 4.0])
+def test_a_threshold_far_out_is_noticed(edge: float) -> None:
+    def solver(process: Any, state: rs.State, s: Any, noise: Any) -> rs.State:
+        new = EM(process, state, s, noise)
+        return new._replace(x=np.clip(new.x, -edge, edge))
+
+    with pytest.raises(ValueError, match="not affine"):
+        rs.exact.law(REVERSE, solver, 64)
+
+
+def test_a_bend_is_measured_by_the_spread_not_by_the_mean() -> None:
+    def solver(process: Any, state: rs.State, s: Any, noise: Any) -> rs.State:
+        new = EM(process, state, s, noise)
+        return new._replace(x=new.x + 0.01 * np.sin(new.x) * (s - state.t))
+
+    for mean in (0.7, 1e3, 1e6):
+        target = rs.GaussianMixture([1.0], [[mean]], [0.25])
+        process = rs.ReverseSDE(SDE, target.score(SDE))
+        rs.exact.law(process, EM, 20)
+        with pytest.raises(ValueError, match="not affine"):
+            rs.exact.law(process, solver, 20)
+
+
+def test_the_prior_stands_at_the_end_of_noise() -> None:
+    half = rs.Grid([0.5, 0.2, 0.01])
+    for function in (rs.exact.law, rs.exact.weak_error, rs.exact.strong_error):
+        function(REVERSE, EM, half)
+        with pytest.raises(ValueError, match="`times` must start at T"):
+            function(REVERSE, EM, half, start="prior")
+
+
 @pytest.mark.parametrize("bend", [1e-6, 1e-7])
 def test_a_slight_bend_is_noticed(bend: float) -> None:
     def solver(process: Any, state: rs.State, s: Any, noise: Any) -> rs.State:

@@ -379,6 +379,16 @@ def test_it_prints_as_a_table() -> None:
     assert str(made([64, 128], [1 / 64, 1 / 128])).startswith("strong order\n")
 
 
+class Declares:
+    """Euler's method, with orders to declare."""
+
+    def __init__(self, orders: Any) -> None:
+        self.orders = orders
+
+    def __call__(self, *step: Any) -> rs.State:
+        return EM(*step)
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 RING = rs.GaussianMixture.ring()
@@ -413,6 +423,14 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
             "`declared` must be a positive number",
         )
         for wrong in (0, -1, math.nan, math.inf, "2", True)
+    },
+    **{
+        f"orders {orders}": (
+            lambda orders=orders: order(FLOW, Declares(orders)),
+            ValueError,
+            "`orders` of the solver must map",
+        )
+        for orders in (None, {"weak": "1"}, {"weak": -1}, {"weka": 1}, [("weak", 1)])
     },
     "mixture": (lambda: order(RING_FLOW, EM, "weak"), ValueError, "not Gaussian.*exact.flow"),
     "mixture, strong": (lambda: order(RING_FLOW, EM, "strong"), ValueError, "not Gaussian"),

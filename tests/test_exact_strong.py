@@ -442,10 +442,56 @@ def test_a_law_without_spread_has_no_relative_error() -> None:
     assert weak_error(process, rs.DDIM(1.0), 10).size < 1e-9  # at t_end it is exact
 
 
+def test_an_increment_may_be_asked_from_the_far_end() -> None:
+    def backwards(sign: float, levy: bool) -> Any:
+        class Turned:
+            def __init__(self, noise: Any) -> None:
+                self.noise = noise
+
+            def increment(self, t: Any, s: Any, x: Any) -> Any:
+                return sign * self.noise.increment(s, t, x)
+
+            def levy(self, t: Any, s: Any, x: Any) -> Any:
+                dw, area = self.noise.levy(s, t, x)
+                return sign * dw, area  # which keeps its sign when time is reversed
+
+        solver: Any = shark if levy else EM
+        return lambda process, state, s, noise: solver(process, state, s, Turned(noise))
+
+    for levy, solver in ((False, EM), (True, shark)):
+        plain = strong_error(REVERSE, solver, 50)
+        assert strong_error(REVERSE, backwards(-1.0, levy), 50) == pytest.approx(plain, rel=1e-9)
+        assert strong_error(REVERSE, backwards(1.0, levy), 50) > 10 * plain  # another path
+
+
+def test_a_question_of_no_length_tells_nothing() -> None:
+    def solver(process: Any, state: rs.State, s: Any, noise: Any) -> rs.State:
+        noise.increment(state.t, state.t, state.x)
+        return rs.State(*rs.EulerMaruyama()(process, state, s, noise))
+
+    assert strong_error(REVERSE, solver, 20) == strong_error(REVERSE, EM, 20)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_point_has_a_strong_error_onto_the_data_too(eta: float) -> None:
+    target = rs.GaussianMixture([1.0], [[0.7, 0.0]], [[[1.0, 1.0], [1.0, 1.0]]])
+    for law in (rs.Empirical([[0.3]]), target):  # a point, and a line in the plane
+        process = rs.ReverseSDE(SDE, law.score(SDE))
+        error = strong_error(process, rs.DDIM(eta), rs.Grid.uniform(SDE, 10, t_end=0.0))
+        assert math.isfinite(error) and (error < 1e-7 if law is not target else error > 1e-3)
+
+
+def test_no_solution_leaves_a_point() -> None:
+    flow = rs.ProbabilityFlow(SDE, rs.Empirical([[0.3]]).score(SDE))
+    up = rs.Grid.uniform(SDE, 10, t_end=0.0).reversed()
+    with pytest.raises(ValueError, match="`times` start at t = 0, where the exact law"):
+        strong_error(flow, rs.EulerMaruyama(), up, start=([0.3], [[0.0]]))
+
+
 def test_the_forward_sde_needs_a_start() -> None:
     with pytest.raises(ValueError, match=r"pass start=\(mean, cov\)"):
         strong_error(rs.ForwardSDE(SDE), EM, 10)
-    with pytest.raises(ValueError, match="needs a Gaussian target"):
+    with pytest.raises(TypeError, match=r"ForwardSDE, which knows no target.*exact.law\(process"):
         weak_error(rs.ForwardSDE(SDE), EM, 10, start=([0.0], [[1.0]]))
 
 

@@ -89,7 +89,7 @@ def raises(process, state, s, noise):
 
 
 def helper(s, x):
-    return rs.State(s, x / np.zeros((3, 3)))
+    return rs.State(s, x / np.zeros((7, 5)))
 
 
 def bent(process, state, s, noise):
@@ -398,7 +398,7 @@ def test_what_is_no_case_for_a_kind_is_noted(mine: Path) -> None:
 
 
 def test_a_step_that_raises_is_told_with_its_line(mine: Path) -> None:
-    line = 1 + MINE.splitlines().index("    return rs.State(s, x / np.zeros((3, 3)))")
+    line = 1 + MINE.splitlines().index("    return rs.State(s, x / np.zeros((7, 5)))")
     says = rf"mine\.py:raises, weak: a step raised ValueError: operands .* \(line {line}\)$"
     found = orders.run([f"{mine}:raises", "em"], ["weak"], Problem(steps=(8, 16)))
     assert [one.verdict for one in found.rows] == ["raised", "slope met"] and not found.good

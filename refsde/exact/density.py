@@ -130,8 +130,7 @@ def density(
 
 
 def _grid_of(process: Process, solver: Any, times: Any, start: Any) -> Grid:
-    prior = isinstance(start, str) and start == "prior"
-    grid = grid_of(process, solver, times, from_prior=prior)
+    grid = grid_of(process, solver, times, start=start)
     dim = getattr(getattr(process.score, "target", None), "dim", 1)
     if dim != 1:
         raise ValueError(

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from refsde._array import Array
-from refsde._boundary import check_accepts
+from refsde._boundary import check_accepts, is_order, is_orders
 from refsde._types import SDE, Process, Solver
 from refsde.exact.errors import strong_error, weak_error
 from refsde.exact.flow import flow
@@ -146,7 +146,7 @@ def order(
     Parameters
     ----------
     process : ReverseSDE, ProbabilityFlow or ForwardSDE
-        What is integrated, with the score of a target.
+        What is integrated, with the score of a target; a ForwardSDE for strong orders alone.
     solver : callable
         How a step is made.
     kind : {"weak", "strong", "flow"}
@@ -194,10 +194,14 @@ def order(
     numbers = _numbers(steps)
     grids = [_grid(grid, process, n) for n in numbers.tolist()]
     if declared is None:
-        declared = getattr(solver, "orders", {}).get(kind)
-    elif isinstance(declared, bool) or not (
-        isinstance(declared, int | float | np.number) and 0 < declared < math.inf
-    ):
+        orders = getattr(solver, "orders", {})
+        if not is_orders(orders):
+            raise ValueError(
+                '`orders` of the solver must map "weak", "strong" or "flow" to positive '
+                f"numbers, got {orders!r}: or pass declared="
+            )
+        declared = orders.get(kind)
+    elif not is_order(declared):
         raise ValueError(
             f"`declared` must be a positive number, the expected order, got {declared!r}: or None"
         )

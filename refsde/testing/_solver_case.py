@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from refsde._boundary import named
+from refsde._boundary import is_order, is_orders, named
 from refsde._types import Kind, Noise, Process, Solver
 from refsde.noise import Gaussian
 from refsde.process import ForwardSDE, ProbabilityFlow, ReverseSDE
@@ -85,11 +84,10 @@ class SolverCase:
             )
         given = {"weak": weak_order, "strong": strong_order, "flow": flow_order}
         for name, value in given.items():
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if value is not None and not (number and 0 < float(value) < np.inf):
+            if value is not None and not is_order(value):
                 raise ValueError(f"`{name}_order` must be a positive number, got {value!r}: try 1")
         declared: Any = getattr(solver, "orders", None)
-        if declared is not None and not _are_orders(declared):
+        if declared is not None and not is_orders(declared):
             raise ValueError(
                 '`orders` of the solver must map "weak", "strong" or "flow" to positive '
                 f"numbers, got {declared!r}: try {{'weak': 1}}"
@@ -151,13 +149,6 @@ class SolverCase:
         t = self.grid(kind).ts[0]
         normals = np.asarray(Gaussian(7).start(np.zeros((n, 2))))
         return np.asarray(SDE.alpha(t) * np.sign(normals[:, ::-1]) + SDE.sigma(t) * normals)
-
-
-def _are_orders(declared: Any) -> bool:
-    return isinstance(declared, Mapping) and all(
-        name in ("weak", "strong", "flow") and isinstance(p, int | float) and 0 < p < np.inf
-        for name, p in declared.items()
-    )
 
 
 class Listening:

@@ -127,6 +127,12 @@ def noise_off_the_path(process: Process, state: State, s: Time, noise: Noise) ->
     return State(s, x + process.drift(x, t) * (s - t) + process.diffuse(dw, t))
 
 
+def noise_back_to_front(process: Process, state: State, s: Time, noise: Noise) -> State:
+    t, x = state.t, state.x
+    dw = noise.increment(s, t, x)  # w(t) - w(s), the increment with the other sign
+    return State(s, x + process.drift(x, t) * (s - t) + process.diffuse(dw, t))
+
+
 def noise_of_its_own(process: Process, state: State, s: Time, noise: Noise) -> State:
     t, x = state.t, state.x
     dw = np.random.default_rng().normal(size=x.shape) * sqrt(abs(s - t))
@@ -218,4 +224,5 @@ ALL: tuple[Mutant, ...] = (
     Mutant(quiet_guess, "Heun whose guess at s has no noise", "weak_order", HEUN),
     Mutant(early_clock, "Heun with its second slope at t, not at s", "flow_order", ON_FLOW),
     Mutant(weights_beside_one, "Heun with weights that sum to 1.00001", "flow_limit", ON_FLOW),
+    Mutant(noise_back_to_front, "asks for the increment from s to t", "strong_order"),
 )  # fmt: skip

@@ -36,7 +36,7 @@ from refsde.testing._solver_case import (
 __all__ = ["SOLVER_CHECKS", "check_solver"]
 
 SLOPE = 0.1  # how far a slope may stay below the order
-SLOPE_ON_MODES = 0.25  # and on three modes, where orders show later
+SLOPE_ON_MODES = 0.07  # of the order: and on three modes, where orders show later
 LIMIT = 1e-6  # of the extrapolated error, in units of the exact law
 LIMIT_2D = 1e-4  # from 256 steps, to save time: here mistakes are gross
 WORTH_A_LOOK = 1e-4  # a limit that two more grids may yet bring to zero
@@ -186,7 +186,7 @@ def _measured(process: Process, solver: Any, kind: OrderKind, declared: float) -
         return order(process, solver, kind, steps=steps, grid=short_grid, declared=declared)
 
     got = on(LADDER)
-    return on(LONGER) if LIMIT < got.limit < WORTH_A_LOOK else got
+    return on(LONGER) if LIMIT < got.limit / got.scale < WORTH_A_LOOK else got
 
 
 def _limit(name: str, got: Order, slope: float = SLOPE) -> Finding:
@@ -195,7 +195,7 @@ def _limit(name: str, got: Order, slope: float = SLOPE) -> Finding:
         got = replace(got, declared=None)
     note = "it converges to something else: look for a constant, a sign, a noise scale"
     what = "error extrapolated to N = infinity"
-    return Finding.within(name, got.limit, 0.0, LIMIT, what=what, note=note)
+    return Finding.within(name, got.limit / got.scale, 0.0, LIMIT, what=what, note=note)
 
 
 def _missing(case: SolverCase, name: str, kinds: tuple[str, ...]) -> Finding | None:
@@ -255,7 +255,7 @@ def _flow(case: SolverCase) -> Iterator[Finding]:
         yield from _judged("flow", got, SLOPE)
     else:
         bent = order(modes, solver, "flow", steps=MODES_LADDER, grid=modes_grid, declared=declared)
-        yield from _judged("flow", bent, SLOPE_ON_MODES)
+        yield from _judged("flow", bent, SLOPE_ON_MODES * declared)
     yield _limit("flow_limit", got)
 
 
