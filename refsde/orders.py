@@ -40,7 +40,7 @@ STEPS = (64, 128, 256, 512, 1024)
 # show their order only once a step is much shorter than the last time.
 END = 0.2
 FINE = (4, 512)  # grids, and steps of the finest: a ladder that can be extrapolated so far
-FALLS = 4.0  # a limit that falls so much with the last grid tells nothing yet
+FALLS = 3.0  # a limit that falls so much with the last grid tells nothing yet
 RAISED = "a step"
 
 

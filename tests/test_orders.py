@@ -219,7 +219,8 @@ def test_all_ladders_end_at_one_noise_level(sde: Any) -> None:
 
 @pytest.mark.parametrize("sde", [rs.SubVP(), rs.VE(), rs.EDM(), rs.Cosine()], ids=repr)
 def test_other_sdes_have_their_problem_too(sde: Any) -> None:
-    found = orders.run(["em", "ancestral", "euler", "heun"], problem=Problem(sde=sde))
+    names = ["em", "ancestral", "euler", "heun", "reverse-diffusion-flow"]
+    found = orders.run(names, problem=Problem(sde=sde))
     assert found.good
     refused = [one for one in found.rows if one.order is None]
     assert {one.solver for one in refused} == ({"ancestral"} if "SubVP" in repr(sde) else set())
@@ -331,6 +332,14 @@ def test_the_verdict(found: Row, verdict: str) -> None:
     assert found.verdict == verdict
     bad = verdict in ("not met", "wrong limit", "not finite")
     assert found.good == (not bad)
+
+
+def test_a_limit_that_still_falls_is_not_called_wrong() -> None:
+    n = np.array(STEPS, dtype=float)
+    slow = row(1 / (n + 75))  # its powers come in late
+    assert slow.order is not None and slow.order.limit > 1e-6
+    assert slow.slope >= 0.9 and slow.verdict == "slope met"
+    assert row(n**-1 + 6e-5).verdict == "wrong limit"  # it stays
 
 
 def test_a_solver_of_the_users_that_cannot_be_measured_is_no_success() -> None:
