@@ -650,3 +650,14 @@ def test_a_density_is_a_law_for_pictures_and_measures() -> None:
     pyplot.close(ax.figure)
     with pytest.raises(ValueError, match="`x` must have shape"):
         got.logpdf(np.zeros(3))
+
+
+def test_a_run_goes_on_where_the_last_one_ended() -> None:
+    sde = rs.VP()
+    target = rs.GaussianMixture([0.3, 0.7], [[-1.0], [1.0]], [0.1, 0.1])
+    process = rs.ReverseSDE(sde, target.score(sde))
+    half = rs.exact.density(process, rs.EulerMaruyama(), rs.Grid(np.linspace(1.0, 0.5, 11)))
+    rest = rs.Grid(np.linspace(0.5, 0.1, 9))
+    assert rs.exact.density(process, rs.EulerMaruyama(), rest, start=half).t == 0.1
+    with pytest.raises(ValueError, match="`start` is the law at t = 0.5 of another run.*t = 1"):
+        rs.exact.density(process, rs.EulerMaruyama(), 10, start=half)

@@ -143,6 +143,11 @@ def _grid_of(process: Process, solver: Any, times: Any, start: Any) -> Grid:
 def _start_of(process: Process, grid: Grid, start: Any) -> Density:
     t = grid.ts[0]
     if isinstance(start, Density):
+        if start.target is not None and abs(start.t - t) > 1e-9 * process.sde.T:
+            raise ValueError(
+                f"`start` is the law at t = {start.t:g} of another run, but `times` start at "
+                f"t = {t:g}: start the grid where that run ended"
+            )
         return start
     if isinstance(start, GaussianMixture):
         return Density.of(start, t, "start")
