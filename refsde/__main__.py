@@ -17,7 +17,7 @@ import numpy as np
 from refsde import __version__, orders, race
 from refsde._order_picture import draw_orders
 from refsde._portraits import draw, portrait
-from refsde._types import SDE
+from refsde._types import SDE, OrderKind
 from refsde._users import is_users
 from refsde.sde import EDM, VE, VP, Cosine, SubVP
 from refsde.targets import GaussianMixture
@@ -120,7 +120,7 @@ def _measured(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _kinds(text: str) -> list[orders.Kind]:
+def _kinds(text: str) -> list[OrderKind]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in orders.KINDS:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from refsde.orders import KINDS, Orders
+from refsde.orders import KINDS, OrderTable
 
 __all__ = ["draw_orders"]
 
 
-def draw_orders(result: Orders, file: Path) -> Path:
+def draw_orders(result: OrderTable, file: Path) -> Path:
     """Write the picture to ``file`` and return its path."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

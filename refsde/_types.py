@@ -19,6 +19,7 @@ __all__ = [
     "Array",
     "Kind",
     "Noise",
+    "OrderKind",
     "Orders",
     "Process",
     "Score",
@@ -32,7 +33,8 @@ Score = Callable[[Array, Time], Array]
 Kind = Literal["forward", "reverse", "flow"]
 # What a solver declares of itself, where it converges: "weak" (laws), "strong" (paths of the SDE)
 # and "flow" (points of the probability flow).
-Orders = Mapping[Literal["weak", "strong", "flow"], float]
+OrderKind = Literal["weak", "strong", "flow"]
+Orders = Mapping[OrderKind, float]
 
 
 class State(NamedTuple):

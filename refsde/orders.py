@@ -8,40 +8,27 @@ in ``refsde.__main__``; this is the experiment.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from refsde import exact
 from refsde._array import one_blas_thread
+from refsde._order_table import OrderTable, Problem, Row
 from refsde._progress import progress_bar
-from refsde._types import SDE, Process
+from refsde._types import SDE, OrderKind, Process
 from refsde._users import is_users, line_of, load, raised
-from refsde.exact.order import EXACT
 from refsde.process import ProbabilityFlow, ReverseSDE
 from refsde.race import SOLVERS as RACERS
 from refsde.race import Entry
-from refsde.sde import VP
 from refsde.solvers import DDIM, Ancestral, OneStep
-from refsde.targets import GaussianMixture
 from refsde.testing._solver_case import MODES, MODES_LADDER, modes_grid
-from refsde.testing.solvers import LIMIT, SLOPE, SLOPE_ON_MODES
-from refsde.times import Grid
 
-__all__ = ["KINDS", "SOLVERS", "STEPS", "Orders", "Problem", "Row", "measure", "run"]
+__all__ = ["KINDS", "SOLVERS", "STEPS", "OrderTable", "Problem", "Row", "measure", "run"]
 
-Kind = Literal["weak", "strong", "flow"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[OrderKind, ...] = get_args(OrderKind)
 STEPS = (64, 128, 256, 512, 1024)
-# Grids end at the noise level that VP has here.  Near the data samplers with the posterior's noise
-# show their order only once a step is much shorter than the last time.
-END = 0.2
-FINE = (4, 512)  # grids, and steps of the finest: a ladder that can be extrapolated so far
-FALLS = 3.0  # a limit that falls so much with the last grid tells nothing yet
-RAISED = "a step"
 
 
 def _er_sde(rho: Any) -> Any:
@@ -61,226 +48,11 @@ SOLVERS: Mapping[str, Entry] = {
 }
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What orders are measured on: N(mean, std^2) under an SDE, on uniform grids (EDM: Karras').
-
-    Attributes
-    ----------
-    mean, std : float
-        Of the data.
-    sde : SDE
-        What diffuses them.
-    steps : tuple of int or None
-        The ladder of grids; None is 64 to 1024, and 80 to 320 for the flow on three modes.
-    """
-
-    mean: float = 0.7
-    std: float = 0.5
-    sde: SDE = field(default_factory=VP)
-    steps: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
-            raise ValueError(
-                "`mean` must be finite and `std` positive and finite, got "
-                f"{self.mean!r} and {self.std!r}: the reference problem has 0.7 and 0.5"
-            )
-        if self.steps is not None and len(set(self.steps)) < 2:
-            raise ValueError(
-                f"`steps` must hold two numbers of steps or more, got {self.steps!r}: "
-                "a slope needs two errors"
-            )
-
-    def gaussian(self) -> GaussianMixture:
-        """Law of the data."""
-        return GaussianMixture([1.0], [[self.mean]], [self.std**2])
-
-    @property
-    def t_end(self) -> float:
-        """Where the grids end: the noise level of VP at t = 0.2, sigma / alpha = 0.72."""
-        return float(self.sde.t_of_lam(VP().lam(END)))
-
-    def grid(self, sde: SDE, n: int) -> Grid:
-        """Grid of n steps: uniform, or Karras' where time is the noise level itself (EDM)."""
-        made = Grid.karras if sde.T > 1 else Grid.uniform
-        return made(sde, n, t_end=self.t_end)
-
-    def title(self) -> str:
-        """Two lines: the problem, and where flows of second order or more are judged."""
-        grids = "Karras grids" if self.sde.T > 1 else "uniform grids"
-        return (
-            f"data N({self.mean:g}, {self.std:g}^2) under {type(self.sde).__name__}, {grids} "
-            f"to t = {self.t_end:.3g}\n"
-            f"flow orders of 2 and more: three modes on the line, log-SNR grids to t = 0.02"
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One line of the table: a solver, a kind of error, and what was measured.
-
-    Attributes
-    ----------
-    solver : str
-        Name of it.
-    kind : {"weak", "strong", "flow"}
-        What the errors are of.
-    declared : float or None
-        The order that the solver says it has.
-    order : Order or None
-        What was measured; None if nothing could be.
-    note : str
-        Why nothing could be measured.
-    extrapolated : Order or None
-        What the limit is taken from, where that is not ``order``: the Gaussian, for flows of
-        second order and more.
-    """
-
-    solver: str
-    kind: Kind
-    declared: float | None
-    order: exact.Order | None
-    note: str = ""
-    extrapolated: exact.Order | None = None
-
-    @property
-    def verdict(self) -> str:
-        """Words for the table: "not met", "wrong limit", "not finite" and "raised" are bad news."""
-        if self.order is None:
-            return "raised" if self.note.startswith(RAISED) else "not measured"
-        if not np.all(np.isfinite(self.order.errors)):
-            return "not finite"
-        if np.all(self.order.errors <= EXACT * self.order.scale):
-            return "exact"
-        if self.declared is None:
-            return "not declared"
-        near = SLOPE_ON_MODES * self.declared if self.extrapolated else SLOPE
-        if not self.slope >= self.declared - near:
-            return "not met"
-        return self._of_limit(self.extrapolated or self.order)
-
-    @staticmethod
-    def _of_limit(found: exact.Order) -> str:
-        """Verdict on the limit: "slope met" where extrapolation cannot tell of it."""
-        grids, finest = FINE
-        if found.limit <= LIMIT * found.scale:
-            return "met"
-        if len(found.steps) < grids or found.steps[-1] < finest:
-            return "slope met"
-        coarser = replace(
-            found,
-            steps=found.steps[:-1],
-            errors=found.errors[:-1],
-            deviations=found.deviations[:-1],
-        )
-        return "slope met" if found.limit * FALLS < coarser.limit else "wrong limit"
-
-    @property
-    def slope(self) -> float:
-        """The last slope above rounding; NaN if there is none or an error is not finite."""
-        if self.order is None or not np.all(np.isfinite(self.order.errors)):
-            return math.nan
-        above = self.order.slopes[self.order.errors[1:] > EXACT * self.order.scale]
-        return float(above[-1]) if len(above) else math.nan
-
-    @property
-    def judged(self) -> bool:
-        """Whether there is an order to meet: one declared, by a solver that takes the SDE."""
-        refused = self.order is None and not is_users(self.solver)
-        return self.declared is not None and not refused
-
-    @property
-    def good(self) -> bool:
-        """Whether the declared order, if there is one, is met."""
-        if self.verdict in ("not finite", "raised"):
-            return False
-        return not self.judged or self.verdict in ("met", "slope met", "exact")
-
-    def line(self, width: int = 22) -> str:
-        """Text of the row; ``width`` is that of the longest name."""
-        declared = "-" if self.declared is None else f"{self.declared:g}"
-        head = f"{self.solver:<{width}}  {self.kind:<6}{declared:>10}"
-        if self.order is None:
-            return f"{head}{'-':>9}{'-':>7}{'-':>11}{'-':>11}   {self.verdict}"
-        last = self.order.errors[-1]
-        limit = (self.extrapolated or self.order).limit
-        slope = "-" if self.verdict == "exact" else f"{self.slope:.3f}"
-        numbers = f"{slope:>9}{self.order.steps[-1]:>7}{last:>11.2e}{limit:>11.1e}"
-        return f"{head}{numbers}   {self.verdict}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers and strings, ready for JSON; None where there is none."""
-        about = {"solver": self.solver, "kind": self.kind, "declared": self.declared}
-        told = {**about, "verdict": self.verdict, "note": self.note}
-        if self.order is None:
-            return told
-        errors, slopes = _plain(self.order.errors), _plain(self.order.slopes)
-        steps = self.order.steps.tolist()
-        limit = _plain([(self.extrapolated or self.order).limit])[0]
-        return {**told, "steps": steps, "errors": errors, "slopes": slopes, "limit": limit}
-
-
-def _plain(values: Any) -> list[float | None]:
-    return [float(value) if math.isfinite(value) else None for value in values]
-
-
-@dataclass(frozen=True, eq=False)
-class Orders:
-    """Outcome: a row for every solver and kind of error.
-
-    Attributes
-    ----------
-    problem : Problem
-        What was measured on.
-    rows : tuple of Row
-        In the order of the solvers named.
-    undeclared : tuple of str
-        Solvers left out: they declare no order of the kinds asked for.
-    """
-
-    problem: Problem
-    rows: tuple[Row, ...]
-    undeclared: tuple[str, ...]
-
-    @property
-    def good(self) -> bool:
-        """Whether every declared order is met."""
-        return all(row.good for row in self.rows)
-
-    def table(self) -> str:
-        """Text: one line for every solver and kind, then what could not be measured."""
-        width = max([6, *(len(row.solver) for row in self.rows)])
-        head = f"{'solver':<{width}}  {'kind':<6}{'declared':>10}"
-        heads = f"{'slope':>9}{'N':>7}{'error':>11}{'limit':>11}   verdict"
-        lines = [self.problem.title(), "", head + heads, *(row.line(width) for row in self.rows)]
-        judged = [row for row in self.rows if row.judged]
-        lines += ["", f"{sum(row.good for row in judged)} of {len(judged)} declared orders met"]
-        if self.undeclared:
-            lines.append(f"without an order of these kinds: {', '.join(self.undeclared)}")
-        return "\n".join([*lines, *(f"not measured: {note}" for note in self.notes())])
-
-    def notes(self) -> list[str]:
-        """Why some could not be measured, a line for each reason."""
-        kinds: dict[tuple[str, str], list[str]] = {}
-        for row in self.rows:
-            if row.order is None:
-                kinds.setdefault((row.solver, row.note), []).append(row.kind)
-        return [f"{solver}, {', '.join(own)}: {note}" for (solver, note), own in kinds.items()]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers and strings, ready for JSON."""
-        problem = self.problem
-        setting = {"mean": problem.mean, "std": problem.std, "sde": repr(problem.sde)}
-        rows = [row.to_dict() for row in self.rows]
-        return {**setting, "good": self.good, "rows": rows, "undeclared": list(self.undeclared)}
-
-
 # -- measuring ------------------------------------------------------------------------------------
 
 
 @one_blas_thread()
-def measure(name: str, kind: Kind, problem: Problem) -> Row:
+def measure(name: str, kind: OrderKind, problem: Problem) -> Row:
     """Measure the order of one solver.
 
     Parameters
@@ -311,14 +83,15 @@ def measure(name: str, kind: Kind, problem: Problem) -> Row:
         return Row(name, kind, declared, order, extrapolated=gaussian)
     except Exception as wrong:
         if line_of(name, wrong) is not None:
-            return Row(name, kind, declared, None, f"{RAISED} {raised(name, wrong)}")
+            note = f"a step {raised(name, wrong)}"
+            return Row(name, kind, declared, None, note, raised=True)
         if not isinstance(wrong, ValueError | TypeError):
             raise
         return Row(name, kind, declared, None, str(wrong))  # it is no case for this kind
 
 
 def _order(
-    solver: Any, kind: Kind, declared: float | None, problem: Problem
+    solver: Any, kind: OrderKind, declared: float | None, problem: Problem
 ) -> tuple[exact.Order, exact.Order | None]:
     """Errors on the Gaussian; or on three modes where it would flatter, and those on it beside."""
     found = _on_gaussian(solver, kind, declared, problem)
@@ -331,7 +104,9 @@ def _order(
     return bent, found
 
 
-def _on_gaussian(solver: Any, kind: Kind, declared: float | None, problem: Problem) -> exact.Order:
+def _on_gaussian(
+    solver: Any, kind: OrderKind, declared: float | None, problem: Problem
+) -> exact.Order:
     made: Callable[..., Process] = ProbabilityFlow if kind == "flow" else ReverseSDE
     process = made(problem.sde, problem.gaussian().score(problem.sde))
     steps = problem.steps or STEPS
@@ -342,7 +117,7 @@ def _solver(name: str, sde: SDE) -> Any:
     return load(name) if is_users(name) else SOLVERS[name].make(sde)
 
 
-def _kinds(name: str, solver: Any) -> tuple[Kind, ...]:
+def _kinds(name: str, solver: Any) -> tuple[OrderKind, ...]:
     """Kinds to measure: those it declares; a user's without any, those it can run."""
     declared = getattr(solver, "orders", {})
     if not is_users(name):
@@ -356,12 +131,12 @@ def _kinds(name: str, solver: Any) -> tuple[Kind, ...]:
 
 def run(
     names: Sequence[str],
-    kinds: Sequence[Kind] = KINDS,
+    kinds: Sequence[OrderKind] = KINDS,
     problem: Problem | None = None,
     *,
     workers: int = 1,
     progress: bool = False,
-) -> Orders:
+) -> OrderTable:
     """Measure the orders of the solvers ``names``.
 
     Parameters
@@ -379,7 +154,7 @@ def run(
 
     Returns
     -------
-    Orders
+    OrderTable
 
     Raises
     ------
@@ -403,10 +178,10 @@ def run(
             rows.append(row)
             if bar is not None:
                 bar.update(1)
-    return Orders(problem, tuple(rows), undeclared)
+    return OrderTable(problem, tuple(rows), undeclared)
 
 
-def _each(tasks: list[tuple[str, Kind]], problem: Problem, workers: int) -> Any:
+def _each(tasks: list[tuple[str, OrderKind]], problem: Problem, workers: int) -> Any:
     """Rows of the tasks, in their order."""
     if workers == 1 or len(tasks) < 2:
         return (measure(name, kind, problem) for name, kind in tasks)

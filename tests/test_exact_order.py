@@ -345,7 +345,7 @@ def test_no_error_at_all_is_any_order() -> None:
     for errors in ([0.0, 0.0, 0.0], [1e-13, 2e-14, 5e-14]):
         for declared in (None, 1, 2):
             got = made([64, 128, 256], errors, declared)
-            assert got.holds() and not got.exact_slope and got.limit < 1e-12
+            assert got.holds() and not got.has_slope and got.limit < 1e-12
             assert str(got) and repr(got)
     # a real one: the flow of N(0, 1) under VP stands still
     unit = rs.GaussianMixture([1.0], [[0.0]], [1.0])
@@ -360,7 +360,7 @@ def test_what_is_not_finite_does_not_hold(bad: float, where: int) -> None:
     errors[where] = bad
     for declared in (None, 1):
         got = made([64, 128, 256], errors, declared)
-        assert not got.holds(limit=math.inf) and not got.exact_slope
+        assert not got.holds(limit=math.inf) and not got.has_slope
         assert str(got) and repr(got)
 
 

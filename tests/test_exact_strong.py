@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from _probing import BETAS, SIGMAS, Louder, Z, data, problem, read_problem, scaled_score
 from _recursions import Gauss, Matrix, chain, ddim, euler, heun, slopes, vp, whole
+from _rotation import Rotation
 from _strong import Weight, carried, kernel, oracle, shark, starts, stepwise
 
 import refsde as rs
@@ -495,30 +496,7 @@ def test_the_forward_sde_needs_a_start() -> None:
         weak_error(rs.ForwardSDE(SDE), EM, 10, start=([0.0], [[1.0]]))
 
 
-@dataclass(frozen=True)
-class FloatsOnly(rs.LinearSDE):
-    """The rotation of the pages on SDEs of one's own: x_t = cos(t) x_0 + sin(t) z, with `math`."""
-
-    T: float = 1.5
-    t_end: float = 1e-3
-
-    def alpha(self, t: Any) -> Any:
-        return math.cos(t)
-
-    def sigma(self, t: Any) -> Any:
-        return math.sin(t)
-
-    def f(self, t: Any) -> Any:
-        return -math.tan(t)
-
-    def g2(self, t: Any) -> Any:
-        return 2 * math.tan(t)
-
-    def t_of_lam(self, lam: Any) -> Any:
-        return math.atan(math.exp(-lam))
-
-
-class Both(FloatsOnly):
+class Both(Rotation):
     """The same for arrays."""
 
     def alpha(self, t: Any) -> Any:
@@ -537,4 +515,4 @@ def test_a_clock_of_floats_alone_will_do() -> None:
         process, times = rs.ReverseSDE(sde, target.score(sde)), rs.Grid.logsnr(sde, 20)
         return strong_error(process, rs.EulerMaruyama(), times)
 
-    assert error(FloatsOnly()) == pytest.approx(error(Both()), rel=1e-13)
+    assert error(Rotation()) == pytest.approx(error(Both()), rel=1e-13)

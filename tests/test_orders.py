@@ -156,11 +156,11 @@ def falling(p: float, limit: float = 0.0, bend: float = 0.0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def table() -> orders.Orders:
+def table() -> orders.OrderTable:
     return orders.run(list(orders.SOLVERS))
 
 
-def test_every_declared_order_is_met(table: orders.Orders) -> None:
+def test_every_declared_order_is_met(table: orders.OrderTable) -> None:
     assert table.good
     for found in table.rows:
         assert found.verdict == "met", found.line()
@@ -172,7 +172,7 @@ def test_every_declared_order_is_met(table: orders.Orders) -> None:
 SHARP = {"em", "heun-sde", "euler", "heun", "ddim", "ddim-sde"}
 
 
-def test_euler_heun_and_ddim_show_their_order_to_two_hundredths(table: orders.Orders) -> None:
+def test_euler_heun_and_ddim_show_their_order_to_two_hundredths(table: orders.OrderTable) -> None:
     seen = set()
     for found in table.rows:
         if found.solver in SHARP and found.order is not None:
@@ -182,7 +182,7 @@ def test_euler_heun_and_ddim_show_their_order_to_two_hundredths(table: orders.Or
     assert seen >= {("em", "weak"), ("em", "strong"), ("heun", "flow"), ("heun-sde", "weak")}
 
 
-def test_the_table_holds_every_order_that_the_package_declares(table: orders.Orders) -> None:
+def test_the_table_holds_every_order_that_the_package_declares(table: orders.OrderTable) -> None:
     rows = {(found.solver, found.kind) for found in table.rows}
     process = {"weak": "reverse", "strong": "reverse", "flow": "flow"}
     for name, entry in orders.SOLVERS.items():
@@ -203,7 +203,7 @@ def test_every_solver_class_is_in_the_table() -> None:
     assert made == {getattr(rs.solvers, name) for name in rs.solvers.__all__} - correctors
 
 
-def test_high_flow_orders_are_judged_on_three_modes(table: orders.Orders) -> None:
+def test_high_flow_orders_are_judged_on_three_modes(table: orders.OrderTable) -> None:
     steps = {found.solver: found.order.steps for found in table.rows if found.order is not None}
     assert tuple(steps["heun"]) == (80, 160, 320) and tuple(steps["euler"]) == STEPS
     (heun,) = (found for found in table.rows if found.solver == "heun")
@@ -235,7 +235,7 @@ def test_the_same_for_any_number_of_workers(mine: Path) -> None:
     assert one == two
 
 
-def test_the_table_says_it_all(table: orders.Orders) -> None:
+def test_the_table_says_it_all(table: orders.OrderTable) -> None:
     lines = table.table().splitlines()
     assert lines[0] == "data N(0.7, 0.5^2) under VP, uniform grids to t = 0.2"
     assert "three modes" in lines[1]
@@ -252,7 +252,7 @@ def test_the_table_says_it_all(table: orders.Orders) -> None:
     assert "without an order of these kinds: pc, rk45, pc-annealed, rk23, dop853" in lines
 
 
-def test_json_holds_the_numbers(table: orders.Orders) -> None:
+def test_json_holds_the_numbers(table: orders.OrderTable) -> None:
     data = json.loads(json.dumps(table.to_dict(), allow_nan=False))
     assert data["mean"] == 0.7 and data["std"] == 0.5 and data["good"] is True
     for told, found in zip(data["rows"], table.rows, strict=True):

@@ -8,33 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _rotation import Rotation
 from hypothesis import given
 
 import refsde as rs
 from refsde.testing import CheckError, check_sde, strategies
 
 VP = rs.VP()
-
-
-class Rotation(rs.LinearSDE):
-    """The SDE of the docs, x_t = cos(t) x_0 + sin(t) z, for a clock shared by the batch."""
-
-    T = 1.56
-
-    def alpha(self, t: Any) -> Any:
-        return math.cos(t)
-
-    def sigma(self, t: Any) -> Any:
-        return math.sin(t)
-
-    def f(self, t: Any) -> Any:
-        return -math.tan(t)
-
-    def g2(self, t: Any) -> Any:
-        return 2 * math.tan(t)
-
-    def t_of_lam(self, lam: Any) -> Any:
-        return math.atan(math.exp(-lam))
 
 
 def but(base: Any = VP, **changes: Any) -> Any:

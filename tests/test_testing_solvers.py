@@ -97,6 +97,8 @@ def test_an_order_given_overrides_the_one_declared() -> None:
     case = rs.testing.SolverCase(rs.EulerMaruyama(), weak_order=2)
     assert not check_solver(case, on_fail="report").passed
     assert check_solver(case, weak_order=1).passed
+    both = check_solver(rs.testing.SolverCase(heun, weak_order=2), strong_order=1)
+    assert both["weak_order"].passed and both["strong_order"].passed  # what a case told stays
 
 
 def test_a_solver_may_be_exact() -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
 
 from refsde._array import Array
 from refsde._boundary import check_accepts, is_order, is_orders
-from refsde._types import SDE, Process, Solver
+from refsde._types import SDE, OrderKind, Process, Solver
 from refsde.exact.errors import strong_error, weak_error
 from refsde.exact.flow import flow
 from refsde.exact.law import Start, gaussian_target, start_moments
@@ -27,7 +27,6 @@ from refsde.times import Grid
 
 __all__ = ["Order", "order"]
 
-Kind = Literal["weak", "strong", "flow"]
 STEPS = (64, 128, 256, 512, 1024)
 POINTS = 400  # that the flow carries
 EXACT = 1e-12  # an error below it is rounding, and its slope has no meaning
@@ -55,7 +54,7 @@ class Order:
         weak errors, which are in its units already.
     """
 
-    kind: Kind
+    kind: OrderKind
     steps: np.ndarray
     errors: np.ndarray
     deviations: np.ndarray
@@ -85,7 +84,7 @@ class Order:
         """
         if not np.all(np.isfinite(self.deviations)):
             return math.inf
-        seen = round(2 * self.slope) / 2 if self.exact_slope and math.isfinite(self.slope) else 1.0
+        seen = round(2 * self.slope) / 2 if self.has_slope and math.isfinite(self.slope) else 1.0
         p = self.declared or max(seen, 0.5)
         apart = 1.0 if float(p).is_integer() else 0.5
         powers = np.concatenate([[0.0], p + apart * np.arange(len(self.steps) - 1)])
@@ -94,7 +93,7 @@ class Order:
         return float(np.linalg.norm(constant))
 
     @property
-    def exact_slope(self) -> bool:
+    def has_slope(self) -> bool:
         """Whether the slope means anything: the errors are finite and above rounding."""
         return bool(np.all(np.isfinite(self.errors)) and self.errors[-1] > EXACT * self.scale)
 
@@ -111,10 +110,16 @@ class Order:
         limit : float
             How large the extrapolated error may be, relative to ``scale``.
         """
+        return self.steep(within) and self.limit <= limit * self.scale
+
+    def steep(self, within: float = 0.1) -> bool:
+        """Whether the last slope reaches the declared order, but for ``within``.
+
+        Errors that are all rounding have no slope, and are as good as any.
+        """
         if not np.all(np.isfinite(self.errors)):
             return False
-        steep = not self.exact_slope or self.slope >= (self.declared or 0.0) - within
-        return steep and self.limit <= limit * self.scale
+        return not self.has_slope or self.slope >= (self.declared or 0.0) - within
 
     def __str__(self) -> str:
         rows = [f"{'N':>6}  {'error':>10}  slope"]
@@ -134,7 +139,7 @@ class Order:
 def order(
     process: Process,
     solver: Solver,
-    kind: Kind = "weak",
+    kind: OrderKind = "weak",
     *,
     steps: Sequence[int] = STEPS,
     grid: Callable[[SDE, int], Grid] = Grid.uniform,
