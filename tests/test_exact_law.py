@@ -444,7 +444,7 @@ def test_a_threshold_far_out_is_noticed(edge: float) -> None:
 def test_a_bend_is_measured_by_the_spread_not_by_the_mean() -> None:
     def solver(process: Any, state: rs.State, s: Any, noise: Any) -> rs.State:
         new = EM(process, state, s, noise)
-        return new._replace(x=new.x + 0.01 * np.sin(new.x) * (s - state.t))
+        return new._replace(x=new.x + 1e-4 * np.sin(new.x) * (s - state.t))
 
     for mean in (0.7, 1e3, 1e6):
         target = rs.GaussianMixture([1.0], [[mean]], [0.25])

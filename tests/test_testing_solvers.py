@@ -218,15 +218,10 @@ def test_one_mistake_is_told_once() -> None:
     assert [finding.name for finding in report.failures] == ["weak_order"]  # its limit is right
 
 
-def exponential_euler(process: Any, state: rs.State, s: Any, noise: Any) -> rs.State:
-    """The linear part exactly, the score frozen: order 1, with a long tail of higher terms."""
-    t, x, sde = state.t, state.x, process.sde
-    a = sde.alpha(s) / sde.alpha(t)
-    return rs.State(s, a * x + 0.5 * (a - 1) / sde.f(t) * -sde.g2(t) * process.score(x, t))
-
-
 def test_a_right_solver_may_need_one_grid_more() -> None:
-    assert check_solver(exponential_euler, flow_order=1)["flow_limit"].passed
+    # Its limit is 1.7e-5 from 512 steps and 4e-7 from 1024: what extrapolation leaves, no mistake.
+    finding = check_solver(rs.DDIM(2.0), on_fail="report")["weak_limit"]
+    assert finding.passed and 1e-7 < float(finding.measured) < LIMIT
 
 
 @pytest.mark.parametrize(
