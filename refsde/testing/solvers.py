@@ -39,8 +39,7 @@ SLOPE = 0.1  # how far a slope may stay below the order
 SLOPE_ON_MODES = 0.07  # of the order: and on three modes, where orders show later
 LIMIT = 1e-6  # of the extrapolated error, in units of the exact law
 LIMIT_2D = 1e-4  # from 256 steps, to save time: here mistakes are gross
-WORTH_A_LOOK = 1e-4  # a limit that one grid more may yet bring to zero
-LONGER = (*LADDER, 2 * LADDER[-1])
+WORTH_A_LOOK = 100.0  # how many times too large a limit may be that one grid more may yet cure
 NEAR = 0.1  # error at 512 steps down to the SDE's own end, where a step is twice as long as t
 MATES = 1e-10  # how far a sample may move when others are left out
 FEW, MANY = 5, 40
@@ -171,7 +170,14 @@ def _slope(name: str, got: Order, slope: float, note: str = "") -> Finding:
     )
 
 
-def _measured(process: Process, solver: Any, kind: OrderKind, declared: float) -> Order:
+def _measured(
+    process: Process,
+    solver: Any,
+    kind: OrderKind,
+    declared: float | None,
+    ladder: tuple[int, ...] = LADDER,
+    limit: float = LIMIT,
+) -> Order:
     """Errors on the ladder; on a longer one if they cannot be extrapolated to zero from there.
 
     What extrapolation leaves of a right solver falls with every grid, what is wrong stays.
@@ -180,8 +186,9 @@ def _measured(process: Process, solver: Any, kind: OrderKind, declared: float) -
     def on(steps: tuple[int, ...]) -> Order:
         return order(process, solver, kind, steps=steps, grid=short_grid, declared=declared)
 
-    got = on(LADDER)
-    return on(LONGER) if LIMIT < got.limit / got.scale < WORTH_A_LOOK else got
+    got = on(ladder)
+    near = limit < got.limit / got.scale < WORTH_A_LOOK * limit
+    return on((*ladder, 2 * ladder[-1])) if near else got
 
 
 def _limit(name: str, got: Order) -> Finding:
@@ -216,7 +223,7 @@ def _weak(case: SolverCase) -> Iterator[Finding]:
     yield _slope("weak", got, SLOPE)
     yield _limit("weak_limit", got)
     found = declared if got.steep(SLOPE) else None  # told already, not once more
-    got = order(plane, solver, "weak", steps=LADDER[:-1], grid=short_grid, declared=found)
+    got = _measured(plane, solver, "weak", found, LADDER[:-1], LIMIT_2D)
     note = "right on the line but not in the plane: noise shared by coordinates, or a norm"
     what = "error extrapolated to N = infinity, correlated data"
     yield Finding.within("weak_limit_2d", got.limit, 0.0, LIMIT_2D, what=what, note=note)
