@@ -14,10 +14,11 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-__all__ = ["Law", "evaluate"]
+__all__ = ["Law", "evaluate", "rounds_evenly"]
 
 Level = float | np.ndarray  # a noise level shared by all points, or one a point
 Wanted = frozenset[str]  # of "score", "logpdf", "denoise", "divergence", "jvp", "resp"
@@ -57,6 +58,19 @@ class Law:
 def _width(rows: int, itemsize: int = 8) -> int:
     """Samples in a block whose buffer has ``rows`` rows: a power of two, buffer about 1 MB."""
     return int(np.clip(2 ** round(math.log2(_BLOCK_BYTES / (rows * itemsize))), 128, 2048))
+
+
+@cache
+def rounds_evenly() -> bool:
+    """Whether BLAS treats all columns of a float32 product alike on this processor.
+
+    OpenBLAS's kernel for AVX2 (Haswell, Zen) does not: equal columns come out different where a
+    panel begins or ends, so that a sample would depend on its place in the batch.
+    """
+    rng = np.random.default_rng(0)
+    A, column = (rng.standard_normal(shape).astype(np.float32) for shape in ((192, 65), (65, 1)))
+    product = A @ np.repeat(column, 1024, axis=1)
+    return bool(np.all(product == product[:, :1]))
 
 
 _kept = threading.local()
