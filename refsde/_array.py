@@ -22,9 +22,9 @@ Array = Any  # an array of NumPy, torch or another array-API library
 Time = float | Array  # one clock for the batch, or an array (B, 1, ..., 1) of clocks
 
 __all__ = [
-    "Array", "Time", "asin", "asinh", "atan", "batch_rms", "concat", "cos", "event_norm",
-    "event_size", "exp", "expm1", "fill_rows", "interp", "is_floating", "is_numpy", "like", "log",
-    "log1p", "maximum", "namespace", "one_blas_thread", "per_sample", "rows_finite", "sin",
+    "Array", "Time", "asin", "asinh", "atan", "batch_rms", "concat", "cos", "event_max",
+    "event_norm", "event_size", "exp", "expm1", "fill_rows", "interp", "is_floating", "is_numpy",
+    "larger", "like", "log", "log1p", "maximum", "namespace", "one_blas_thread", "per_sample", "rows_finite", "sin",
     "sinh", "sqrt", "take", "tan", "to_numpy", "where",
 ]  # fmt: skip
 
@@ -103,6 +103,11 @@ def where(condition: Any, a: Time, b: Time) -> Any:
     return xp.where(condition, a, b)
 
 
+def larger(a: Array, b: Array) -> Array:
+    """The larger of two arrays, elementwise."""
+    return namespace(a).maximum(a, b)
+
+
 def per_sample(t: Time) -> TypeGuard[Array]:
     """Whether ``t`` carries one clock a sample rather than one clock for the batch."""
     return not isinstance(t, float | int)
@@ -121,6 +126,13 @@ def event_norm(x: Array) -> Array:
     """Euclidean norm of each sample, shape (B, 1, ..., 1)."""
     xp = namespace(x)
     return sqrt(xp.sum(x * x, axis=_event_axes(x), keepdims=True))
+
+
+def event_max(x: Array) -> Array:
+    """Largest absolute value in each sample, shape (B, 1, ..., 1)."""
+    xp = namespace(x)
+    most = xp.amax if hasattr(xp, "amax") else xp.max  # torch: its `max` takes one axis
+    return most(xp.abs(x), axis=_event_axes(x), keepdims=True)
 
 
 def batch_rms(x: Array) -> Array:

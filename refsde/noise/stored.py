@@ -1,9 +1,4 @@
-r"""Where randomness comes from.
-
-Path noise is asked by interval: ``increment(t, s, x)`` is w(s) - w(t) of a Brownian motion w, a
-normal of variance |s - t|; a solver that wants unit normals divides by sqrt|s - t|.  ``normal(x)``
-is for what is not the path: correctors, re-noising.  Sample i of a run depends on (rng, i) alone.
-"""
+"""A path given by its values."""
 
 from __future__ import annotations
 
@@ -13,114 +8,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from refsde._array import Array, Time, like, per_sample, sqrt, to_numpy, where
-from refsde._random import START, KeyedNormals, run_key
-from refsde._types import Noise
+from refsde._array import Array, Time, like, per_sample, to_numpy
+from refsde.noise.gaussian import Gaussian
+from refsde.noise.keyed import ascending
 
-__all__ = ["Gaussian", "LastMean", "StoredPath"]
-
-
-class Gaussian:
-    """Fresh normals for every question, keyed by (rng, block of samples, number of the question).
-
-    Parameters
-    ----------
-    rng : int, Generator, SeedSequence or None
-        Seed.  The key of a run is one 64-bit draw of it, so an int and a Generator made from it
-        agree.
-    key : int, optional
-        Instead of ``rng``: the key itself, such as ``solution.seed_entropy``, to repeat a run.
-
-    Raises
-    ------
-    TypeError
-        If ``rng`` is none of these.
-
-    Notes
-    -----
-    Normals are drawn in float64 and then cast, so a float32 run sees the same path.  Under
-    rejections (adaptive steps) the fresh noise of a retry makes the result biased.
-
-    References
-    ----------
-    Salmon et al. (2011), Parallel random numbers: as easy as 1, 2, 3 (the generator, Philox).
-
-    Examples
-    --------
-    >>> import refsde as rs, numpy as np
-    >>> noise = rs.Gaussian(0).on(np.arange(3))
-    >>> noise.increment(1.0, 0.5, np.zeros((3, 2))).shape
-    (3, 2)
-    """
-
-    def __init__(self, rng: Any = None, *, key: int | None = None) -> None:
-        if key is not None and not (isinstance(key, int | np.integer) and 0 <= key < 2**64):
-            raise ValueError(
-                f"`key` must be an int in [0, 2**64), got {key!r}: pass solution.seed_entropy, or "
-                "`rng`"
-            )
-        self.key = run_key(rng) if key is None else int(key)
-        self._rows: np.ndarray | None = None
-        self._table = KeyedNormals(self.key)
-        self._call = 0
-
-    def on(self, rows: np.ndarray) -> Self:
-        """Return the source for the absolute samples ``rows``, ascending, at the same question."""
-        source = copy.copy(self)  # of a subclass too
-        source._rows, source._table = _ascending(rows), KeyedNormals(self.key)
-        return source
-
-    def normal(self, x: Array) -> Array:
-        """Independent unit normals shaped, typed and placed like ``x`` (B, *D)."""
-        z = self._draw(x, self._call)
-        self._call += 1
-        return like(z, x)
-
-    def start(self, x: Array) -> Array:
-        """Unit normals for the initial state; their own stream, not part of the path."""
-        return like(self._draw(x, START), x)
-
-    def increment(self, t: Time, s: Time, x: Array) -> Array:
-        """Brownian increment w(s) - w(t), variance |s - t|, shaped like ``x`` (B, *D)."""
-        dw = self.normal(x)
-        dw *= sqrt(abs(s - t))  # our own fresh array
-        return dw
-
-    def levy(self, t: Time, s: Time, x: Array) -> tuple[Array, Array]:
-        """Increment and space-time Levy area (dW, H); H ~ N(0, |s - t| / 12), independent of dW.
-
-        H is the mean over the interval of the Brownian bridge.  Reversing time flips dW and leaves
-        H.
-        """
-        return self.increment(t, s, x), self.normal(x) * sqrt(abs(s - t) / 12)
-
-    def _draw(self, x: Array, call: int) -> np.ndarray:
-        rows = np.arange(x.shape[0]) if self._rows is None else self._rows
-        if len(rows) != x.shape[0]:
-            raise ValueError(
-                f"`x` must hold the {len(rows)} samples of this source, got {x.shape[0]}: "
-                "take theirs with noise.on(rows)"
-            )
-        return self._table.normal(rows, tuple(x.shape[1:]), call)
-
-    def __repr__(self) -> str:
-        return f"Gaussian(key={self.key})"
-
-
-def _ascending(rows: ArrayLike) -> np.ndarray:
-    """Indices of samples, checked: blocks are drawn in order, so another order would mix them."""
-    index = np.asarray(rows)
-    if (
-        index.ndim != 1
-        or index.dtype.kind not in "iu"
-        or np.any(index < 0)
-        or np.any(np.diff(index) <= 0)
-    ):
-        raise ValueError(
-            f"`rows` must be indices of samples, non-negative and ascending, got {rows!r}: sort "
-            "them"
-        )
-    return index
+__all__ = ["StoredPath"]
 
 
 class StoredPath:
@@ -199,7 +91,7 @@ class StoredPath:
 
     def on(self, rows: np.ndarray) -> StoredPath:
         """Return the path of the samples ``rows``, ascending."""
-        index = _ascending(rows)
+        index = ascending(rows)
         if len(index) and int(index[-1]) >= self.w.shape[1]:
             raise ValueError(
                 f"`w` holds {self.w.shape[1]} samples, sample {int(index[-1])} was asked for: "
@@ -262,36 +154,3 @@ def _integral(t: np.ndarray, w: np.ndarray, h: np.ndarray) -> np.ndarray:
     dt = np.diff(t).reshape(-1, *[1] * (w.ndim - 1))
     pieces = dt * (0.5 * (w[:-1] + w[1:]) + h)
     return np.concatenate([np.zeros_like(w[:1]), np.cumsum(pieces, axis=0)])
-
-
-class LastMean:
-    """A source without increments in the last step, which then lands on its mean.
-
-    Path noise of the last step vanishes while corrector draws stay, which is the denoising of
-    Song et al. (2020), appendix G: the last predictor's value before its noise.
-    """
-
-    def __init__(self, noise: Noise, last: float, end: float) -> None:
-        self.noise, self.last, self.end = noise, last, end
-
-    def _but_last(self, s: Time, dw: Array) -> Array:
-        """Keep ``dw`` of an interval that ends at ``s``, unless it lies within the last step."""
-        before = (s - self.last) * (self.end - self.last) <= 0
-        return where(before, dw, 0.0 * dw)
-
-    def on(self, rows: np.ndarray) -> LastMean:
-        """Return the source for the samples ``rows``."""
-        return LastMean(self.noise.on(rows), self.last, self.end)
-
-    def normal(self, x: Array) -> Array:
-        """Independent unit normals, as the source gives them."""
-        return self.noise.normal(x)
-
-    def increment(self, t: Time, s: Time, x: Array) -> Array:
-        """Increment w(s) - w(t), zero in the last step."""
-        return self._but_last(s, self.noise.increment(t, s, x))
-
-    def levy(self, t: Time, s: Time, x: Array) -> tuple[Array, Array]:
-        """Increment and area, zero in the last step."""
-        dw, h = self.noise.levy(t, s, x)
-        return self._but_last(s, dw), self._but_last(s, h)
