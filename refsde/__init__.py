@@ -10,24 +10,33 @@ from types import ModuleType
 from refsde import exact, measure, predict, targets
 from refsde._types import State
 from refsde.integrate import iterate, sample
-from refsde.noise import Gaussian, StoredPath
+from refsde.noise import BrownianTree, Gaussian, RetainedPath, StoredPath
 from refsde.process import ForwardSDE, ProbabilityFlow, ReverseSDE
 from refsde.sde import EDM, VE, VP, Cosine, LinearSDE, SubVP, Tabulated
 from refsde.solution import Path, Solution
 from refsde.solvers import (
     DDIM,
+    GGF,
+    SEA,
+    SOSRA,
+    SOSRA2,
+    SRA1,
+    SRA2,
+    SRA3,
     Ancestral,
     AnnealedLangevin,
     BlackBox,
     EulerMaruyama,
     Heun,
+    Lamba,
     Langevin,
     OneStep,
     PredictorCorrector,
     ReverseDiffusion,
+    ShARK,
 )
 from refsde.targets import Empirical, GaussianMixture
-from refsde.times import Grid
+from refsde.times import Adaptive, Grid
 
 __version__ = "0.1.0"
 
@@ -42,11 +51,20 @@ def __getattr__(name: str) -> ModuleType:
 __all__ = [
     "DDIM",
     "EDM",
+    "GGF",
+    "SEA",
+    "SOSRA",
+    "SOSRA2",
+    "SRA1",
+    "SRA2",
+    "SRA3",
     "VE",
     "VP",
+    "Adaptive",
     "Ancestral",
     "AnnealedLangevin",
     "BlackBox",
+    "BrownianTree",
     "Cosine",
     "Empirical",
     "EulerMaruyama",
@@ -55,14 +73,17 @@ __all__ = [
     "GaussianMixture",
     "Grid",
     "Heun",
+    "Lamba",
     "Langevin",
     "LinearSDE",
     "OneStep",
     "Path",
     "PredictorCorrector",
     "ProbabilityFlow",
+    "RetainedPath",
     "ReverseDiffusion",
     "ReverseSDE",
+    "ShARK",
     "Solution",
     "State",
     "StoredPath",

@@ -24,8 +24,8 @@ Time = float | Array  # one clock for the batch, or an array (B, 1, ..., 1) of c
 __all__ = [
     "Array", "Time", "asin", "asinh", "atan", "batch_rms", "concat", "cos", "event_max",
     "event_norm", "event_size", "exp", "expm1", "fill_rows", "interp", "is_floating", "is_numpy",
-    "larger", "like", "log", "log1p", "maximum", "namespace", "one_blas_thread", "per_sample", "rows_finite", "sin",
-    "sinh", "sqrt", "take", "tan", "to_numpy", "where",
+    "larger", "like", "log", "log1p", "maximum", "namespace", "one_blas_thread", "per_sample",
+    "rows_finite", "sin", "sinh", "sqrt", "take", "tan", "to_numpy", "where",
 ]  # fmt: skip
 
 

@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from refsde._array import Array, event_size, is_floating, is_numpy, per_sample, rows_finite
+from refsde._array import (
+    Array,
+    event_size,
+    is_floating,
+    is_numpy,
+    per_sample,
+    rows_finite,
+    to_numpy,
+)
 from refsde._types import Process, State, Time, Times
-from refsde.times import Grid
+from refsde.times import Adaptive, Grid
 
 __all__ = [
     "check_accepts",
@@ -122,7 +130,7 @@ def check_times(times: Any) -> None:
     """Raise ``TypeError`` unless ``times`` says when to step."""
     if not callable(getattr(times, "target", None)) or isinstance(times, type):
         raise TypeError(
-            f"`times` must be a Grid (or an int, in sample), got {times!r}: "
+            f"`times` must be a Grid or Adaptive (or an int, in sample), got {times!r}: "
             "use refsde.Grid(ts) for a list of times"
         )
 
@@ -130,9 +138,12 @@ def check_times(times: Any) -> None:
 def times_of(process: Process, solver: Any, times: Any, from_prior: bool) -> Times:
     """Make a grid of an int, and check a grid against the process."""
     if times is None:
-        times = getattr(solver, "default_steps", None)
+        times = getattr(solver, "default_times", None)
         if times is None:
-            raise ValueError("`times` is None: pass a number of steps, times=200, or a Grid")
+            raise ValueError(
+                "`times` is None: pass a number of steps, times=200, a Grid, or Adaptive() to a "
+                "solver that estimates its error"
+            )
     if isinstance(times, int | np.integer) and not isinstance(times, bool):
         if not _whole(times):
             raise ValueError(f"`times` must be a positive number of steps, or a Grid, got {times}")
@@ -143,7 +154,9 @@ def times_of(process: Process, solver: Any, times: Any, from_prior: bool) -> Tim
         return grid.reversed() if forward else grid
     check_times(times)
     if isinstance(times, Grid):
-        _check_grid(process, times, from_prior)
+        _check_ends(process, repr(times), times.ts[0], times.ts[-1], from_prior)
+    elif isinstance(times, Adaptive):
+        _check_ends(process, repr(times), *times.ends(process), from_prior)
     made: Times = times
     return made
 
@@ -160,8 +173,8 @@ def _warn_of_a_leap(process: Process, grid: Grid) -> None:
         )
 
 
-def _check_grid(process: Process, grid: Grid, from_prior: bool) -> None:
-    T, first, last = process.sde.T, grid.ts[0], grid.ts[-1]
+def _check_ends(process: Process, what: str, first: float, last: float, from_prior: bool) -> None:
+    T = process.sde.T
     if max(first, last) > T * (1 + 1e-12):
         raise ValueError(
             f"`times` must lie in [0, T] = [0, {T:g}], got {max(first, last):g}: "
@@ -169,17 +182,16 @@ def _check_grid(process: Process, grid: Grid, from_prior: bool) -> None:
         )
     if process.kind == "forward" and first > last:
         raise ValueError(
-            f"`times` must ascend for a ForwardSDE (t = 0 is data), got {grid!r}: "
+            f"`times` must ascend for a ForwardSDE (t = 0 is data), got {what}: "
             "use times.reversed()"
         )
     if process.kind == "reverse" and first < last:
         raise ValueError(
-            f"`times` must descend for a ReverseSDE (T is noise), got {grid!r}: "
-            "use times.reversed()"
+            f"`times` must descend for a ReverseSDE (T is noise), got {what}: use times.reversed()"
         )
     if from_prior and process.kind != "forward" and first < T * (1 - 1e-9):
         raise ValueError(
-            f"`times` must start at T = {T:g}, where the prior is, got {grid!r}: "
+            f"`times` must start at T = {T:g}, where the prior is, got {what}: "
             "pass the states at its start as x="
         )
 
@@ -287,8 +299,11 @@ def check_step(solver: Any, old: State, new: Any, s: Time) -> None:
             f"`solver` {named(solver)} must keep the shape {tuple(old.x.shape)} of the batch, "
             f"got {tuple(getattr(new.x, 'shape', ()))}: look for a sum or a broadcast in the step"
         )
-    if not per_sample(s) and not per_sample(new.t) and new.t != s:
-        raise ValueError(
-            f"`solver` {named(solver)} must go to s = {s:g}, got a State at t = {new.t:g}: "
-            "return refsde.State(s, x); a corrector goes into PredictorCorrector(None, corrector)"
-        )
+    if new.t is s or np.all(to_numpy(new.t == s)):
+        return
+    where_to = "the times of each sample" if per_sample(s) else f"{s:g}"
+    got = "other times" if per_sample(new.t) else f"t = {new.t:g}"
+    raise ValueError(
+        f"`solver` {named(solver)} must go to s = {where_to}, got a State at {got}: "
+        "return refsde.State(s, x); a corrector goes into PredictorCorrector(None, corrector)"
+    )

@@ -68,6 +68,14 @@ class KeyedNormals:
         """Float64 uniforms on [0, 1) of the absolute samples ``rows``, ascending."""
         return self._gather(rows, event, call, self._generator.random)
 
+    def bits(self, rows: np.ndarray, event: tuple[int, ...], call: int) -> np.ndarray:
+        """64-bit integers (len(rows), *event) of the absolute samples ``rows``, ascending."""
+
+        def draw(shape: tuple[int, ...]) -> np.ndarray:
+            return self._generator.integers(2**64, size=shape, dtype=_U64)
+
+        return self._gather(rows, event, call, draw)
+
     def _gather(
         self,
         rows: np.ndarray,

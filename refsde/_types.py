@@ -8,6 +8,7 @@ Four things are separate: *what* is integrated (`Process`), *how* a step is made
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import IntEnum
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,6 +18,7 @@ from refsde._array import Array, Time
 __all__ = [
     "SDE",
     "Array",
+    "Fate",
     "Kind",
     "Noise",
     "OrderKind",
@@ -37,6 +39,16 @@ OrderKind = Literal["weak", "strong", "flow"]
 Orders = Mapping[OrderKind, float]
 
 
+class Fate(IntEnum):
+    """What has become of a sample: under way, at the end, or lost on the way and why."""
+
+    UNDER_WAY = 0
+    ARRIVED = 1
+    NOT_FINITE = 2
+    STEP_TOO_SMALL = 3
+    TOO_MANY_STEPS = 4
+
+
 class State(NamedTuple):
     """Where a batch of samples is.
 
@@ -51,7 +63,8 @@ class State(NamedTuple):
     memory : tuple
         What the solver carries from step to step.
     reuse : tuple
-        Values computed at the attempt's start that stay valid if the attempt is rejected.
+        Values that a step found at its start and that stay valid if the attempt is rejected.  The
+        next attempt gets them behind a mask (B, 1, ..., 1) of the samples that were rejected.
     """
 
     t: Time
@@ -102,7 +115,11 @@ class Process(Protocol):
 
 
 class Noise(Protocol):
-    """Where randomness comes from: a Brownian path asked by interval, and normals beside it."""
+    """Where randomness comes from: a Brownian path asked by interval, and normals beside it.
+
+    A source that remembers may have ``settle(t)``: the loop calls it after every attempt, with the
+    times before which nothing will be asked again.
+    """
 
     def increment(self, t: Time, s: Time, x: Array) -> Array: ...
     def levy(self, t: Time, s: Time, x: Array) -> tuple[Array, Array]: ...
@@ -111,7 +128,11 @@ class Noise(Protocol):
 
 
 class Times(Protocol):
-    """When the steps happen: a grid, or a controller that accepts, rejects and proposes."""
+    """When the steps happen: a grid, or a controller that accepts, rejects and proposes.
+
+    Where samples end at steps of their own there is ``fates(t, plan)`` too, a `Fate` for each
+    sample (B,): those that are no longer under way leave the batch.
+    """
 
     def start(self, process: Process, x: Array) -> tuple[Time, Any]: ...
     def target(self, t: Time, plan: Any) -> Time | None: ...

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -39,13 +39,14 @@ from refsde._boundary import (
 )
 from refsde._progress import progress_bar
 from refsde._random import block_rows
-from refsde._types import Noise, Process, Solver, State, Time, Times
-from refsde.noise import Gaussian, LastMean
+from refsde._types import Fate, Noise, Process, Solver, State, Time, Times
+from refsde.noise import Gaussian, LastMean, RetainedPath
+from refsde.noise.keyed import Keyed
 from refsde.process import counted
 from refsde.solution import Path, Solution, summary
 from refsde.times import Grid
 
-__all__ = ["Tally", "iterate", "sample"]
+__all__ = ["Tally", "default_noise", "iterate", "sample"]
 
 Callback = Callable[[State, np.ndarray], object]
 
@@ -60,8 +61,10 @@ class Tally:
         Evaluations of the score.
     n_accepted, n_rejected : array (B,) of int
         Steps taken, and attempts thrown away.
+    fate : array (B,) of int
+        What became of the sample, a `Fate`.
     failed_step : array (B,) of int
-        Step in which the sample ceased to be finite, counted from 1; 0 where it did not.
+        Attempt in which the sample was lost, counted from 1; 0 where it was not.
     t : array (B,)
         Time of each sample's last good state.
     """
@@ -70,11 +73,12 @@ class Tally:
     nfe: np.ndarray = field(init=False)
     n_accepted: np.ndarray = field(init=False)
     n_rejected: np.ndarray = field(init=False)
+    fate: np.ndarray = field(init=False)
     failed_step: np.ndarray = field(init=False)
     t: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("nfe", "n_accepted", "n_rejected", "failed_step"):
+        for name in ("nfe", "n_accepted", "n_rejected", "fate", "failed_step"):
             setattr(self, name, np.zeros(self.size, dtype=np.int64))
         self.t = np.zeros(self.size)
 
@@ -111,8 +115,9 @@ def iterate(
     Yields
     ------
     State
-        First the initial state, then one after every step, always of all B samples.  A sample whose
-        new state is not finite leaves the batch and keeps its last good state.
+        First the initial state, then one after every step, always of all B samples.  A sample that
+        has arrived, whose new state is not finite or whose step becomes too small, leaves the batch
+        and keeps its last good state.
 
     Raises
     ------
@@ -139,7 +144,21 @@ def iterate(
         )
     solver = _bound(solver, process, times)
     x = take(x, np.arange(len(rows)))  # a copy: a solver that writes in place must not reach it
-    return _iterate(process, solver, x, times, noise, rows, tally or Tally(len(rows)))
+    fronts = _iterate(process, solver, x, times, noise, rows, tally or Tally(len(rows)))
+    return (front.whole() for front in fronts)
+
+
+class _Front(NamedTuple):
+    """Where the loop stands: the samples still under way, and all others where they ended."""
+
+    full: State  # of the whole batch; the samples under way stand here where they once were
+    live: np.ndarray  # which they are
+    state: State
+
+    def whole(self) -> State:
+        """The whole batch."""
+        everyone = len(self.live) == self.full.x.shape[0]
+        return self.state if everyone else _merge(self.full, self.live, self.state)
 
 
 def _iterate(
@@ -150,7 +169,7 @@ def _iterate(
     noise: Noise,
     rows: np.ndarray,
     tally: Tally,
-) -> Iterator[State]:
+) -> Iterator[_Front]:
     process, calls = counted(process)
     t, plan = times.start(process, x)
     memory = check_memory(solver, solver.init(process, x, t)) if hasattr(solver, "init") else ()
@@ -158,32 +177,56 @@ def _iterate(
     state = full = State(t, x, memory=memory)
     live = np.arange(len(rows))  # which samples of the batch are still under way
     tally.t[:] = _flat(t)
-    tally.nfe += calls()  # what `init` evaluated
-    yield full
+    tally.nfe += calls.new(len(live))  # what `start` and `init` evaluated
+    yield _Front(full, live, state)
     attempt = 0
     while len(live) and (s := times.target(state.t, plan)) is not None:
         attempt += 1
-        before, old = calls(), state
+        old = state
         with _quiet():
             new = solver(process.at(old.t, s), old, s, noise)
-        check_step(solver, old, new, s)
-        state, plan = times.judge(old, new, plan)
-        finite = rows_finite(state.x)
+            check_step(solver, old, new, s)
+            state, plan = times.judge(old, new, plan)
+        fate = _fates(times, plan, state)
+        finite = fate != Fate.NOT_FINITE
         # While all are under way, a slice: it costs nothing, an index array does.
         at = slice(None) if len(live) == len(rows) else live
         accepted = _flat(state.t) != _flat(old.t)
-        tally.nfe[at] += calls() - before
-        tally.n_accepted[at] += accepted
-        tally.n_rejected[at] += np.logical_not(accepted)
-        if finite is not True:
-            tally.failed_step[live[~finite]] = attempt
-            tally.n_accepted[live[~finite]] -= np.broadcast_to(accepted, live.shape)[~finite]
-            keep = np.flatnonzero(finite)
+        tally.nfe[at] += calls.new(len(live))
+        tally.n_accepted[at] += accepted & finite
+        tally.n_rejected[at] += np.logical_not(accepted) & finite
+        tally.t[at] = np.where(finite, _flat(state.t), tally.t[at])
+        if np.any(fate != Fate.UNDER_WAY):
+            gone = np.flatnonzero(fate != Fate.UNDER_WAY)
+            tally.fate[live[gone]] = fate[gone]
+            lost = gone[fate[gone] != Fate.ARRIVED]
+            tally.failed_step[live[lost]] = attempt
+            last = _last(old, state, finite)
+            full = _merge(full, live[gone], _select(last, gone))
+            keep = np.flatnonzero(fate == Fate.UNDER_WAY)
             live, plan = live[keep], times.select(plan, keep)
             state, noise = _select(state, keep), noise.on(rows[live])
-        full = state if len(live) == len(rows) else _merge(full, live, state)
-        tally.t[live if len(live) < len(rows) else slice(None)] = _flat(state.t)
-        yield full
+        if hasattr(noise, "settle") and len(live):
+            noise.settle(state.t)
+        yield _Front(full, live, state)
+    tally.fate[live] = Fate.ARRIVED
+
+
+def _fates(times: Times, plan: Any, state: State) -> np.ndarray:
+    """Fate (B,) of every sample after an attempt."""
+    n = state.x.shape[0]
+    fates = times.fates(state.t, plan) if hasattr(times, "fates") else Fate.UNDER_WAY
+    return np.where(rows_finite(state.x), np.broadcast_to(fates, (n,)), Fate.NOT_FINITE)
+
+
+def _last(old: State, state: State, finite: np.ndarray) -> State:
+    """The last good state of every sample: the one before where the new one is not finite."""
+    if np.all(finite):
+        return state
+    before = np.flatnonzero(~finite)
+    x = fill_rows(state.x, before, take(old.x, before))
+    t = fill_rows(state.t, before, take(old.t, before)) if per_sample(state.t) else state.t
+    return State(t, x)
 
 
 def _bound(solver: Any, process: Process, times: Times) -> Any:
@@ -251,9 +294,9 @@ def sample(
         How to step.
     n : int, optional
         Number of samples; not needed with ``x``.
-    times : Grid or int
+    times : Grid, Adaptive or int
         When to step; an int is that many equal steps, from T to t_end (from 0 to T for a
-        ForwardSDE).
+        ForwardSDE).  None is the solver's own choice, if it has one, such as that of `GGF`.
     x : array (n, *D), optional
         Start here instead of at the prior.  Its library, dtype and device are those of the result.
     shape : tuple of int, optional
@@ -261,8 +304,9 @@ def sample(
     rng : int, Generator, SeedSequence or None
         Seed of the start and of the noise.
     noise : Noise, optional
-        Source of the noise, `Gaussian(rng)` by default.  The start still comes from ``rng``, or
-        from ``noise`` if that is a `Gaussian` and ``rng`` is None.
+        Source of the noise: `Gaussian(rng)` by default, and `RetainedPath(rng)` where steps may be
+        rejected.  The start still comes from ``rng``, or from ``noise`` if that is keyed, as these
+        two and `BrownianTree` are, and ``rng`` is None.
     keep : "all", int or None
         Store the path: every step, or every k-th (with both ends).
     denoise : {"none", "tweedie", "last_mean"}
@@ -306,9 +350,9 @@ def sample(
     n, event, x = shapes_of(process, n, x, shape, dtype)
     if noise is not None:
         check_noise(noise)
-    source: Any = noise if noise is not None else Gaussian(rng)
+    source: Any = noise if noise is not None else default_noise(times, rng)
     starter = (
-        source if isinstance(source, Gaussian) and (noise is None or rng is None) else Gaussian(rng)
+        source if isinstance(source, Keyed) and (noise is None or rng is None) else Gaussian(rng)
     )
     if denoise == "last_mean":
         if not isinstance(times, Grid):
@@ -329,7 +373,8 @@ def sample(
         else:
             template = np.zeros((len(rows), *event), dtype)
             start = process.start(starter.on(rows).start(template))
-        return _run(process, solver, start, times, source, rows, keep, denoise == "tweedie", tick)
+        ticks = tick if progress or callback is not None else None
+        return _run(process, solver, start, times, source, rows, keep, denoise == "tweedie", ticks)
 
     with progress_bar(progress, steps and len(blocks) * steps, "step") as bar, one_blas_thread():
 
@@ -355,6 +400,11 @@ def sample(
     return solution
 
 
+def default_noise(times: Times, rng: Any = None, *, key: int | None = None) -> Keyed:
+    """Noise of a run that is given none: it must remember where an attempt may be rejected."""
+    return (Gaussian if isinstance(times, Grid) else RetainedPath)(rng, key=key)
+
+
 @dataclass
 class _Block:
     x: Array
@@ -371,19 +421,25 @@ def _run(
     rows: np.ndarray,
     keep: Literal["all"] | int | None,
     tweedie: bool,
-    tick: Callback,
+    tick: Callback | None,
 ) -> _Block:
     """One block of samples, from start to end."""
     tally = Tally(len(rows))
-    every = 1 if keep == "all" else keep
+    every = 1 if keep == "all" else keep or 0
     path: list[tuple[Any, Array]] = []
-    state = None
-    for step, state in enumerate(_iterate(process, solver, x, times, noise, rows, tally)):
-        if every and step % every == 0:
+    front = None
+    watched = tick is not None
+    for step, front in enumerate(_iterate(process, solver, x, times, noise, rows, tally)):
+        kept = bool(every) and step % every == 0
+        if not kept and not watched:
+            continue  # samples that have arrived are not gathered for nobody
+        state = front.whole()
+        if kept:
             path.append((state.t, take(state.x, np.arange(len(rows)))))
-        if step:
+        if step and tick is not None:
             tick(state, rows)
-    assert state is not None
+    assert front is not None
+    state = front.whole()
     if every and step % every:
         path.append((state.t, state.x))
     return _Block(_tweedie(process, state, tally, step + 1) if tweedie else state.x, tally, path)
@@ -401,6 +457,7 @@ def _tweedie(process: Process, state: State, tally: Tally, step: int) -> Array:
     tally.nfe[alive] += calls()
     good = np.flatnonzero(np.broadcast_to(rows_finite(clean), len(alive)))
     tally.failed_step[np.delete(alive, good)] = step
+    tally.fate[np.delete(alive, good)] = Fate.NOT_FINITE
     return fill_rows(state.x, alive[good], take(clean, good))
 
 
@@ -429,6 +486,6 @@ def _gather(blocks: list[_Block], noise: Noise, steps: int | None) -> Solution:
         n_rejected=joined("n_rejected"),
         success=failed == 0,
         path=path,
-        message=summary(failed, t, steps),
+        message=summary(failed, t, steps, joined("fate")),
         seed_entropy=getattr(noise, "key", None),
     )

@@ -13,14 +13,15 @@ so.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
+
+import numpy as np
 
 from refsde._array import Array, Time, sqrt
 from refsde._types import SDE, Kind, Process, Score
 
-__all__ = ["ForwardSDE", "ProbabilityFlow", "ReverseSDE", "counted"]
+__all__ = ["ForwardSDE", "ProbabilityFlow", "ReverseSDE", "counted", "part_of"]
 
 _SDE_METHODS = ("alpha", "sigma", "f", "g2", "rho", "lam", "t_of_lam")
 
@@ -247,15 +248,47 @@ class ForwardSDE(_Plain):
         )
 
 
+class Calls:
+    """How often a score was evaluated: called, it tells how often for all samples of the batch."""
+
+    def __init__(self) -> None:
+        self.all = 0
+        self.told = 0
+        self.parts: list[np.ndarray] = []
+
+    def __call__(self) -> int:
+        return self.all
+
+    def new(self, n: int) -> Any:
+        """Evaluations since this was last asked: an int, or one a sample (n,) if they differ."""
+        count: Any = self.all - self.told
+        if self.parts:
+            count = np.full(n, count)
+            for rows in self.parts:
+                count[rows] += 1
+        self.told, self.parts = self.all, []
+        return count
+
+
 class _CountedScore:
     """A score that counts its calls, and those of its direct predictions."""
 
-    def __init__(self, score: Score) -> None:
-        self.score = score
-        self.calls = 0
+    def __init__(self, score: Score, calls: Calls, rows: np.ndarray | None = None) -> None:
+        self.score, self.calls, self.rows = score, calls, rows
+
+    def on(self, rows: np.ndarray) -> _CountedScore:
+        """Return the score of a part of the batch, counted for the samples ``rows`` alone."""
+        inner = self.score.on(rows) if isinstance(self.score, _CountedScore) else self.score
+        return _CountedScore(inner, self.calls, rows if self.rows is None else self.rows[rows])
+
+    def _count(self) -> None:
+        if self.rows is None:
+            self.calls.all += 1
+        else:
+            self.calls.parts.append(self.rows)
 
     def __call__(self, x: Array, t: Time) -> Array:
-        self.calls += 1
+        self._count()
         return self._checked(self.score(x, t), x)
 
     def __getattr__(self, name: str) -> Any:
@@ -264,7 +297,7 @@ class _CountedScore:
             return value
 
         def counting(*args: Any) -> Any:
-            self.calls += 1
+            self._count()
             result = value(*args)
             return self._checked(result, args[0]) if name in ("eps", "denoise") else result
 
@@ -281,16 +314,28 @@ class _CountedScore:
         )
 
 
-def counted(process: Process) -> tuple[Process, Callable[[], int]]:
-    """Return a copy of ``process`` that counts calls of its score, and a reader of the count."""
-    counter = _CountedScore(process.score)
+def counted(process: Process) -> tuple[Process, Calls]:
+    """Return a copy of ``process`` that counts calls of its score, and a reader of the count.
+
+    What a solver evaluates for some samples only, by `part_of`, is counted for these alone.
+    """
+    calls = Calls()
+    return _with_score(process, _CountedScore(process.score, calls)), calls
+
+
+def part_of(process: Process, rows: np.ndarray) -> Process:
+    """Return the process for the samples ``rows`` of its batch, so that only they are counted."""
+    score = process.score
+    return _with_score(process, score.on(rows)) if isinstance(score, _CountedScore) else process
+
+
+def _with_score(process: Process, score: Any) -> Process:
     copied = copy.copy(process)
     try:
-        object.__setattr__(copied, "score", counter)  # also past a frozen dataclass
+        object.__setattr__(copied, "score", score)  # also past a frozen dataclass
     except AttributeError as fixed:
         raise TypeError(
             f"`process` {type(process).__name__} must keep its score in an attribute `score` that "
-            "can be "
-            "set, where its evaluations are counted: not in a property or in slots"
+            "can be set, where its evaluations are counted: not in a property or in slots"
         ) from fixed
-    return copied, lambda: counter.calls
+    return copied

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsde._array import Array, to_numpy
+from refsde._types import Fate
 
 __all__ = ["Path", "Solution"]
 
@@ -43,13 +44,14 @@ class Solution:
     n_accepted, n_rejected : array (n,) of int
         Steps taken and attempts rejected.
     success : array (n,) of bool
-        False where a sample ceased to be finite.
+        False where a sample ceased to be finite, or its steps too small or too many.
     path : Path or None
         States on the way, if ``keep`` was given.
     message : str
         What happened, in words.
     seed_entropy : int or None
-        Key of the noise: ``Gaussian(key=...)`` repeats the run.
+        Key of the noise: ``Gaussian(key=...)`` as ``noise=`` repeats the run, or
+        ``RetainedPath(key=...)`` if its steps were adaptive.
 
     Examples
     --------
@@ -134,19 +136,46 @@ class Solution:
 _ARRAYS = ("t", "nfe", "n_accepted", "n_rejected", "success")
 
 
-def summary(failed_step: np.ndarray, t: np.ndarray, steps: int | None) -> str:
-    """Say in words how a run ended; ``failed_step`` is 0 where a sample went through."""
+_LOST = {
+    Fate.NOT_FINITE: (
+        "with a non-finite state",
+        "look at the score there, or take smaller steps",
+    ),
+    Fate.STEP_TOO_SMALL: (
+        "because the step size fell below the smallest",
+        "loosen the tolerances, or lower `h_min` of Adaptive",
+    ),
+    Fate.TOO_MANY_STEPS: (
+        "after the most attempts that Adaptive allows",
+        "loosen the tolerances, or raise its `max_steps`",
+    ),
+}
+
+
+def summary(
+    failed_step: np.ndarray,
+    t: np.ndarray,
+    steps: int | None,
+    fate: np.ndarray | Fate = Fate.NOT_FINITE,
+) -> str:
+    """Say in words how a run ended; ``failed_step`` is 0 where a sample went through.
+
+    ``fate`` tells of the others why they were lost.
+    """
     n, failed = len(failed_step), int(np.count_nonzero(failed_step))
     through = t[failed_step == 0]
     end = f"reached t = {through[0]:g}" if len(through) else ""
     pace = f" in {steps} steps" if steps is not None else ""
     if failed == 0:
         return f"all {n} samples {end}{pace}"
-    first = int(np.argmin(np.where(failed_step > 0, failed_step, np.iinfo(np.int64).max)))
-    lost = (
-        f"{failed} of {n} samples stopped with a non-finite state, the first (sample {first}) in "
-        "step "
-        f"{failed_step[first]} from t = {t[first]:g}: look at the score there, or take smaller "
-        "steps"
-    )
+    parts = []
+    for kind, (why, remedy) in _LOST.items():
+        rows = np.flatnonzero((failed_step > 0) & (fate == kind))
+        if len(rows):
+            first = int(rows[np.argmin(failed_step[rows])])
+            parts.append(
+                f"{len(rows)} of {n} samples stopped {why}, the first (sample {first}) in step "
+                f"{failed_step[first]} from t = {t[first]:g}: {remedy}"
+            )
+    lost = "; ".join(parts)
     return f"{lost}; the other {n - failed} {end}{pace}" if failed < n else lost

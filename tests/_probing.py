@@ -200,6 +200,10 @@ class Louder:
     def increment(self, t: Any, s: Any, x: Any) -> Any:
         return self.noise.increment(t, s, x) * self.scale
 
+    def levy(self, t: Any, s: Any, x: Any) -> Any:
+        dw, area = self.noise.levy(t, s, x)
+        return dw * self.scale, area * self.scale
+
 
 def louder(solver: Any, scale: float = 1.001) -> Any:
     """The solver with its noise too large, by a tenth of a percent if not told otherwise."""

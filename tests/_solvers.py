@@ -50,6 +50,7 @@ def _pc(predictor: Any, corrector: Any, order: str = "code") -> Any:
 
 
 BOTH = ("reverse", "flow")
+NOISY = ("reverse", "forward")
 SOLVERS = [
     Case("em", rs.EulerMaruyama(), ("reverse", "flow", "forward"), 1),
     Case("heun", rs.Heun(), ("reverse", "flow", "forward"), 2),
@@ -70,6 +71,17 @@ SOLVERS = [
     Case("predictor-only", _pc(rs.ReverseDiffusion(), None), BOTH, 1),
     Case("corrector-only", _pc(None, rs.Langevin(0.1, steps=3)), BOTH, 3),
     Case("pc-batch", _pc(rs.EulerMaruyama(), rs.Langevin(0.1, norm="batch")), BOTH, 2, True),
+    Case("ggf", rs.GGF(), ("reverse", "flow", "forward"), 2),
+    Case("ggf-low", rs.GGF.safe(extrapolate=False), ("reverse", "flow", "forward"), 2),
+    Case("lamba", rs.Lamba(), ("reverse", "flow", "forward"), 2),
+    Case("sra1", rs.SRA1(), NOISY, 2),
+    Case("sra2", rs.SRA2(), NOISY, 2),
+    Case("sra3", rs.SRA3(), NOISY, 3),
+    Case("sosra", rs.SOSRA(), NOISY, 3),
+    Case("sosra2", rs.SOSRA2(), NOISY, 3),
+    Case("shark", rs.ShARK(), NOISY, 2),
+    Case("shark-sum", rs.ShARK(estimator="sum"), NOISY, 2),
+    Case("sea", rs.SEA(), NOISY, 1),
     Case("blackbox", rs.BlackBox("RK23", 1e-3, 1e-3), ("flow",), None, True),
     Case("blackbox-alone", rs.BlackBox("RK23", 1e-3, 1e-3, coupled=False), ("flow",), None),
 ]

@@ -43,6 +43,16 @@ SOLVERS: dict[str, tuple[Any, str]] = {
     "SDE-DPM(0.5)": (rs.OneStep.sde_dpm(0.5), "reverse"),
     "ER-SDE": (rs.OneStep.er_sde(lambda rho: rho**1.5), "reverse"),
     "one step, a share": (rs.OneStep(0.3), "reverse"),
+    "GGF": (rs.GGF(), "reverse"),
+    "GGF, largest": (rs.GGF(norm="linf", extrapolate=False), "reverse"),
+    "Lamba": (rs.Lamba(), "reverse"),
+    "SRA1": (rs.SRA1(), "reverse"),
+    "SRA2, by the sum": (rs.SRA2(estimator="sum"), "reverse"),
+    "SRA3": (rs.SRA3(norm="l2"), "reverse"),
+    "SOSRA": (rs.SOSRA(), "reverse"),
+    "SOSRA2": (rs.SOSRA2(norm="linf"), "reverse"),
+    "ShARK": (rs.ShARK(), "reverse"),
+    "SEA": (rs.SEA(), "reverse"),
     "PC, Langevin": (rs.PredictorCorrector(rs.ReverseDiffusion(), rs.Langevin(0.1, 2)), "reverse"),
     "PC, batch norm": (rs.PredictorCorrector(rs.Ancestral(), BATCH, "paper"), "reverse"),
     "PC, annealed": (rs.PredictorCorrector(rs.EulerMaruyama(), rs.AnnealedLangevin(0.1)), "flow"),
@@ -240,6 +250,9 @@ def test_solvers_take_a_time_for_each_sample(xp: ModuleType, sde: str, name: str
         def increment(self, t: Any, s: Any, x: Any) -> Any:
             size = self.xp.sqrt(abs(s - t)) if hasattr(t, "shape") else math.sqrt(abs(s - t))
             return self.normal(x) * size
+
+        def levy(self, t: Any, s: Any, x: Any) -> Any:
+            return self.increment(t, s, x), self.increment(t, s, x) / math.sqrt(12)
 
     def step(xp: ModuleType, t: Any, s: Any, rows: slice) -> np.ndarray:
         process = PROCESSES[kind](clock, MIXTURE_2D.score(clock))

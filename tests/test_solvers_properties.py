@@ -31,6 +31,10 @@ class Turned:
     def increment(self, t: Any, s: Any, x: Any) -> Any:
         return self.noise.increment(t, s, x) @ self.Q.T
 
+    def levy(self, t: Any, s: Any, x: Any) -> Any:
+        dw, area = self.noise.levy(t, s, x)
+        return dw @ self.Q.T, area @ self.Q.T
+
     def normal(self, x: Any) -> Any:
         return self.noise.normal(x) @ self.Q.T
 
@@ -47,6 +51,10 @@ class Shuffled:
 
     def increment(self, t: Any, s: Any, x: Any) -> Any:
         return self.noise.increment(t, s, x)[self.order]
+
+    def levy(self, t: Any, s: Any, x: Any) -> Any:
+        dw, area = self.noise.levy(t, s, x)
+        return dw[self.order], area[self.order]
 
     def normal(self, x: Any) -> Any:
         return self.noise.normal(x)[self.order]

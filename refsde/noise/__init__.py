@@ -6,6 +6,8 @@ is for what is not the path: correctors, re-noising.  Sample i of a run depends 
 """
 
 from refsde.noise.gaussian import Gaussian, LastMean
+from refsde.noise.retained import RetainedPath
 from refsde.noise.stored import StoredPath
+from refsde.noise.tree import BrownianTree
 
-__all__ = ["Gaussian", "LastMean", "StoredPath"]
+__all__ = ["BrownianTree", "Gaussian", "LastMean", "RetainedPath", "StoredPath"]

@@ -63,7 +63,7 @@ class BlackBox:
     coupled: bool = True
     accepts: ClassVar[frozenset[Kind]] = frozenset({"flow"})
     orders: ClassVar[Orders] = {}  # its accuracy follows from its tolerances, not from the grid
-    default_steps: ClassVar[int] = 1
+    default_times: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         methods = ("RK45", "RK23", "DOP853", "LSODA", "Radau", "BDF")

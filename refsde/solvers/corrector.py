@@ -190,6 +190,9 @@ class PredictorCorrector:
     -----
     Evaluations are counted as they happen: steps of the corrector plus those of the predictor.
 
+    Under `Adaptive` a sample is corrected once a step, and a retry starts from the corrected state.
+    The code of Jolicoeur-Martineau et al. (2021) corrects it again before every retry.
+
     References
     ----------
     Song et al. (2020), algorithm 1.
@@ -256,8 +259,10 @@ class PredictorCorrector:
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""
         t = state.t
-        if self.corrector is not None and self.order == "code":
-            state = self.corrector(process, state, s, noise)
+        corrects = self.corrector is not None and self.order == "code"
+        if corrects:
+            state = self._corrected(process, state, s, noise)
+        start = state.x
         state = (
             state._replace(t=s)
             if self.predictor is None
@@ -265,7 +270,20 @@ class PredictorCorrector:
         )
         if self.corrector is not None and self.order == "paper":
             state = self.corrector(process, state, t, noise)
-        return state
+        return state._replace(reuse=(start, *state.reuse)) if corrects else state
+
+    def _corrected(self, process: Process, state: State, s: Time, noise: Noise) -> State:
+        """Correct once a step: a retry sets out from where the rejected attempt did.
+
+        A new correction would be kept because its noise suited the step, and so be biased.
+        """
+        assert self.corrector is not None
+        x = self.corrector(process, state, s, noise).x
+        if not state.reuse:
+            return state._replace(x=x)
+        rejected, start, *of_predictor = state.reuse
+        reuse = (rejected, *of_predictor) if of_predictor else ()
+        return state._replace(x=where(rejected, start, x), reuse=reuse)
 
 
 def couples(solver: Any) -> bool:

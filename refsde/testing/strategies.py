@@ -16,14 +16,23 @@ from refsde._types import SDE, Kind
 from refsde.sde import EDM, VE, VP, Cosine, LinearSDE, SubVP, Tabulated
 from refsde.solvers import (
     DDIM,
+    GGF,
+    SEA,
+    SOSRA,
+    SOSRA2,
+    SRA1,
+    SRA2,
+    SRA3,
     Ancestral,
     AnnealedLangevin,
     EulerMaruyama,
     Heun,
+    Lamba,
     Langevin,
     OneStep,
     PredictorCorrector,
     ReverseDiffusion,
+    ShARK,
 )
 from refsde.targets import GaussianMixture
 from refsde.times import Grid
@@ -329,6 +338,8 @@ def solvers(
         *(DDIM(eta) for eta in (0.0, 0.5, 1.0)),
         *(OneStep(share) for share in (0.0, 0.5, 1.0)),
         OneStep.sde_dpm(),
+        *(GGF(), GGF(extrapolate=False), Lamba(), Lamba(extrapolate=True)),
+        *(SRA1(), SRA2(), SRA3(), SOSRA(), SOSRA2(), ShARK(), SEA(), SEA(c=0.0)),
         *(PredictorCorrector(p, c) for p in predictors for c in correctors),
         PredictorCorrector(None, Langevin(0.1, steps=2)),
     ]

@@ -1,8 +1,4 @@
-r"""When the steps happen.
-
-A `Grid` is a strictly monotone list of times: descending from T to t_end to sample, ascending to
-add noise or to encode.  An n-step grid has n + 1 times; nothing else in the package knows n.
-"""
+"""Fixed times."""
 
 from __future__ import annotations
 
@@ -146,8 +142,8 @@ class Grid:
         return self.ts[plan + 1] if plan + 1 < len(self.ts) else None
 
     def judge(self, old: State, new: State, plan: Any) -> tuple[State, Any]:
-        """Accept every step: a grid ignores the error estimate."""
-        return new, plan + 1
+        """Accept every step: a grid ignores the error estimate, and nothing is tried again."""
+        return (new._replace(reuse=()) if new.reuse else new), plan + 1
 
     def select(self, plan: Any, rows: np.ndarray) -> Any:
         """Plan of the samples ``rows``: the same, the clock is shared."""
