@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 import refsde as rs
-from refsde._random import START
-from refsde._random import KeyedNormals
+from refsde._random import START, KeyedNormals
 from refsde.noise import tree
 
 Z = 4.9  # standard errors: two-sided rate 1e-6

@@ -16,8 +16,9 @@ import numpy as np
 from refsde._array import fill_rows, per_sample, take, to_numpy
 from refsde._types import Array, Kind, Noise, Orders, Process, State, Time
 from refsde.process import part_of
+from refsde.solution import Solution
 from refsde.solvers._tolerance import Norm, check_tolerances, scaled_error
-from refsde.times import Adaptive
+from refsde.times import Adaptive, Share
 
 __all__ = ["GGF", "Lamba"]
 
@@ -173,6 +174,34 @@ class GGF(_Pair):
         Pass no ``noise=``, or a `RetainedPath` or `BrownianTree`.
         """
         return cls(rtol, atol, **{"cache": True, "control": Adaptive(cap=1.25), **options})
+
+    @classmethod
+    def tuned(cls, rtol: float = 0.1, atol: float = 0.0078, **options: Any) -> GGF:
+        """Solver with the fewest evaluations that we found at equal quality, in every dimension.
+
+        The pair is the published one.  Errors up to four times the tolerance are accepted, since a
+        single error says little in few dimensions and what was drawn is remembered anyway; steps
+        follow the error with exponent 0.5, grow by a half at most, and start with a twentieth of
+        the interval.  Against `safe` it halves the evaluations (docs, claims G2).
+        """
+        control = Adaptive(h0=Share(0.05), exponent=0.5, cap=1.5, floor=0.2, accept=4.0)
+        return cls(rtol, atol, **{"cache": True, "control": control, **options})
+
+    @staticmethod
+    def published_nfe(solution: Solution, batch: int | None = None) -> float:
+        """Evaluations as the paper counts them: two for every attempt of a batch's slowest sample.
+
+        Parameters
+        ----------
+        solution : Solution
+            Of a run with this solver.
+        batch : int, optional
+            Samples in a batch, the whole run by default; the mean over batches is returned.
+        """
+        attempts = solution.n_accepted + solution.n_rejected
+        size = len(attempts) if batch is None else batch
+        slowest = [attempts[i : i + size].max() for i in range(0, len(attempts), size)]
+        return 2.0 * float(np.mean(slowest))
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Attempt the step from ``state.t`` to ``s``."""

@@ -6,6 +6,7 @@ at the error that the solver estimates, accepts or rejects, and proposes the nex
 """
 
 from refsde.times.adaptive import FILTERS, Adaptive
+from refsde.times.first import HairerStart, Share
 from refsde.times.grid import Grid
 
-__all__ = ["FILTERS", "Adaptive", "Grid"]
+__all__ = ["FILTERS", "Adaptive", "Grid", "HairerStart", "Share"]

@@ -1,7 +1,7 @@
 r"""Steps that follow the error: accept, reject, propose, for each sample on its own clock.
 
 A solver reports the local error of an attempt in units of what is tolerable, e.  The attempt is
-accepted if e <= 1, and the next one has length
+accepted if e <= 1 (or another limit), and the next one has length
 
 .. math:: h \leftarrow h\;\mathrm{clip}\left(\theta\, e_n^{-b_1} e_{n-1}^{-b_2} e_{n-2}^{-b_3},\
           \text{floor},\ \text{cap}\right)
@@ -12,14 +12,25 @@ with the errors of the last accepted steps.  ``h`` is a length, positive; times 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from refsde._array import Array, Time, like, maximum, namespace, per_sample, take, to_numpy, where
+from refsde._array import (
+    Array,
+    Time,
+    like,
+    maximum,
+    namespace,
+    per_sample,
+    take,
+    to_numpy,
+    where,
+)
 from refsde._types import SDE, Fate, Process, State
+from refsde.times.first import FirstStep, clip, is_number
 
 __all__ = ["FILTERS", "Adaptive"]
 
@@ -36,8 +47,6 @@ FILTERS: Mapping[str, tuple[float, float, float]] = {
 }
 SMALL, LARGE = 1e-12, 1e12  # beyond these an error says no more than that it is very small or large
 OVERFLOW = 10.0  # what an error beyond LARGE counts as: it does not tell how much shorter to try
-
-FirstStep = Callable[[Process, Array, float, float], Any]  # (process, x, t, t_end) -> h
 
 
 class Plan(NamedTuple):
@@ -69,7 +78,7 @@ class Adaptive:
     ----------
     h0 : float or callable
         Length of the first attempt, in units of t; or a rule ``h0(process, x, t, t_end)`` that
-        returns one for all samples, or one each (B, 1, ..., 1), such as `HairerStart`.
+        returns one for all samples, or one each (B, 1, ..., 1), such as `Share` and `HairerStart`.
     safety : float
         Factor theta in (0, 1] on every proposal.
     exponent : float or tuple of float
@@ -77,6 +86,10 @@ class Adaptive:
     cap, floor : float
         A step grows at most by ``cap`` and shrinks at most to the share ``floor``; inf and 0 are no
         limits.
+    accept : float
+        Largest error that is accepted, at least 1.  The next step always aims at an error of 1;
+        with ``accept`` above 1 the tolerance is a target and not a bound, and fewer attempts are
+        thrown away.
     steps : {"sample", "batch"}
         "sample" (default): every sample has a clock of its own.  "batch": a block of samples shares
         clock and steps, by the root mean square of their errors, which couples them.
@@ -123,6 +136,7 @@ class Adaptive:
     exponent: float | tuple[float, ...] = 0.9
     cap: float = math.inf
     floor: float = 0.0
+    accept: float = 1.0
     steps: Literal["sample", "batch"] = "sample"
     h_min: float = 1e-10
     max_steps: int = 100_000
@@ -131,7 +145,7 @@ class Adaptive:
 
     def __post_init__(self) -> None:
         powers = self.exponent if isinstance(self.exponent, tuple) else (self.exponent,)
-        if not (1 <= len(powers) <= 3 and all(_is_number(b) for b in powers) and powers[0] > 0):
+        if not (1 <= len(powers) <= 3 and all(is_number(b) for b in powers) and powers[0] > 0):
             raise ValueError(
                 f"`exponent` must be one to three finite powers of 1/e, the first positive, got "
                 f"{self.exponent!r}: 0.9 is the paper's, Adaptive.filter('PI', order=1.5) a PI's"
@@ -144,10 +158,15 @@ class Adaptive:
             *((("h0", 0.0, math.inf, "0.01 is the paper's"),) if not callable(self.h0) else ()),
         ):
             value = getattr(self, name)
-            if not (_is_number(value, inf=name == "cap") and low < value <= high):
+            if not (is_number(value, inf=name == "cap") and low < value <= high):
                 raise ValueError(f"`{name}` must lie in ({low:g}, {high:g}], got {value!r}: {hint}")
             object.__setattr__(self, name, float(value))
-        if not (_is_number(self.floor) and 0 <= self.floor < 1):
+        if not (is_number(self.accept) and self.accept >= 1):
+            raise ValueError(
+                f"`accept` must be a finite number >= 1, got {self.accept!r}: 1 is the tolerance, "
+                "4 throws little away"
+            )
+        if not (is_number(self.floor) and 0 <= self.floor < 1):
             raise ValueError(
                 f"`floor` must lie in [0, 1), got {self.floor!r}: 0.2 is usual, 0 is no limit"
             )
@@ -159,7 +178,7 @@ class Adaptive:
             raise ValueError(f"`max_steps` must be a positive int, got {self.max_steps!r}")
         for name in ("t_start", "t_end"):
             t = getattr(self, name)
-            if t is not None and not (_is_number(t) and t >= 0):
+            if t is not None and not (is_number(t) and t >= 0):
                 raise ValueError(f"`{name}` must be a time >= 0, got {t!r}: t = 0 is data")
             object.__setattr__(self, name, None if t is None else float(t))
 
@@ -172,7 +191,7 @@ class Adaptive:
         """
         if name not in FILTERS:
             raise ValueError(f"`name` must be one of {', '.join(FILTERS)}, got {name!r}")
-        if not (_is_number(order) and order > 0):
+        if not (is_number(order) and order > 0):
             raise ValueError(
                 f"`order` must be positive, the error's power of h, got {order!r}: 1.5 for GGF"
             )
@@ -182,7 +201,7 @@ class Adaptive:
     @classmethod
     def pid(cls, P: float, I: float, D: float = 0.0, *, order: float, **options: Any) -> Adaptive:  # noqa: E741
         """Controller with proportional, integral and differential gains, as textbooks give them."""
-        if not (_is_number(order) and order > 0):
+        if not (is_number(order) and order > 0):
             raise ValueError(
                 f"`order` must be positive, the error's power of h, got {order!r}: 1.5 for GGF"
             )
@@ -239,12 +258,12 @@ class Adaptive:
         if self.steps == "batch":
             e = _pooled(e, broken)
         e = _within(e)
-        accept = ~(e > 1) if per_sample(e) else not e > 1
+        accept = ~(e > self.accept) if per_sample(e) else not e > self.accept
         factor = self.safety * e ** -self._powers[0]
         for past, b in zip(plan.errors, self._powers[1:], strict=True):
             factor = factor * past**-b
-        factor = _clip(factor, self.floor, self.cap)
-        h = length * where(accept, factor, _clip(factor, 0.0, self.safety))
+        factor = clip(factor, self.floor, self.cap)
+        h = length * where(accept, factor, clip(factor, 0.0, self.safety))
         history = (e, *plan.errors)[: len(plan.errors)]
         errors = tuple(where(accept, a, b) for a, b in zip(history, plan.errors, strict=True))
         state = State(
@@ -276,15 +295,6 @@ class Adaptive:
             fate = np.full(t.shape, Fate.TOO_MANY_STEPS)
         return np.asarray(np.where(arrived, Fate.ARRIVED, fate))
 
-    def capped(self, cap: float) -> Adaptive:
-        """The same with another limit to growth."""
-        return replace(self, cap=cap)
-
-
-def _is_number(value: Any, inf: bool = False) -> bool:
-    number = isinstance(value, int | float | np.integer | np.floating)
-    return number and not isinstance(value, bool) and (math.isfinite(value) or (inf and value > 0))
-
 
 def _within(e: Any) -> Any:
     """Errors kept where their powers are numbers; NaN passes, since it ends the sample anyway."""
@@ -292,11 +302,6 @@ def _within(e: Any) -> Any:
         return OVERFLOW if e > LARGE else max(e, SMALL)
     e = where(e != e, 1.0, e)
     return where(e > LARGE, OVERFLOW, maximum(e, SMALL))
-
-
-def _clip(value: Any, low: float, high: float) -> Any:
-    value = maximum(value, low)
-    return where(value > high, high, value) if per_sample(value) else min(value, high)
 
 
 def _pooled(e: Array, broken: Array) -> float:
