@@ -179,9 +179,12 @@ def sample(
     return solution
 
 
-def default_noise(times: Times, rng: Any = None, *, key: int | None = None) -> Keyed:
+def default_noise(
+    times: Times, rng: Any = None, *, key: int | None = None
+) -> Gaussian | RetainedPath:
     """Noise of a run that is given none: it must remember where an attempt may be rejected."""
-    return (Gaussian if isinstance(times, Grid) else RetainedPath)(rng, key=key)
+    fixed = isinstance(times, Grid)
+    return Gaussian(rng, key=key) if fixed else RetainedPath(rng, key=key)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from refsde._users import is_users, line_of, load, raised
 from refsde.process import ProbabilityFlow, ReverseSDE
 from refsde.race import SOLVERS as RACERS
 from refsde.race import Entry
-from refsde.solvers import DDIM, Ancestral, OneStep
+from refsde.solvers import DDIM, GGF, Ancestral, Lamba, OneStep
 from refsde.testing._solver_case import MODES, MODES_LADDER, modes_grid
 
 __all__ = ["KINDS", "SOLVERS", "STEPS", "OrderTable", "Problem", "Row", "measure", "run"]
@@ -43,6 +43,10 @@ SOLVERS: Mapping[str, Entry] = {
     ),
     "ddim-sde": Entry(
         "reverse", lambda sde: DDIM(0.0), False, "DDIM, deterministic, on the reverse SDE"
+    ),
+    "ggf-flow": Entry("flow", lambda sde: GGF(), False, "Gotta Go Fast's pair on the flow"),
+    "lamba-flow": Entry(
+        "flow", lambda sde: Lamba(extrapolate=True), False, "Lamba's pair on the flow, extrapolated"
     ),
     "er-sde": Entry("reverse", lambda sde: OneStep.er_sde(_er_sde), False, "first-order ER-SDE"),
 }

@@ -25,15 +25,25 @@ from refsde.process import ProbabilityFlow, ReverseSDE
 from refsde.solution import Solution
 from refsde.solvers import (
     DDIM,
+    GGF,
+    SEA,
+    SOSRA,
+    SOSRA2,
+    SRA1,
+    SRA2,
+    SRA3,
     Ancestral,
     AnnealedLangevin,
     BlackBox,
+    EmbeddedRK,
     EulerMaruyama,
     Heun,
+    Lamba,
     Langevin,
     OneStep,
     PredictorCorrector,
     ReverseDiffusion,
+    ShARK,
 )
 from refsde.times import Grid
 
@@ -70,6 +80,11 @@ def _snr(sde: SDE) -> float:
     return 0.16 if sde.f(0.5 * sde.T) == 0 else 0.01
 
 
+def _range(sde: SDE) -> tuple[float, float]:
+    """Range of the data for which Gotta Go Fast was published: [0, 1] under VE, else [-1, 1]."""
+    return (0.0, 1.0) if sde.f(0.5 * sde.T) == 0 else (-1.0, 1.0)
+
+
 SOLVERS: Mapping[str, Entry] = {
     "em": Entry("reverse", lambda sde: EulerMaruyama(), True, "Euler-Maruyama"),
     "heun-sde": Entry("reverse", lambda sde: Heun(), True, "Heun on the reverse SDE"),
@@ -94,6 +109,25 @@ SOLVERS: Mapping[str, Entry] = {
     "ddim": Entry("flow", lambda sde: DDIM(0.0), True, "DDIM, deterministic"),
     "rk45": Entry(
         "flow", lambda sde: BlackBox(), True, "SciPy's RK45, its tolerance set to the budget"
+    ),
+    "ggf": Entry(
+        "reverse", lambda sde: GGF.of_range(*_range(sde)), True, "Gotta Go Fast, published settings"
+    ),
+    "ggf-tuned": Entry("reverse", lambda sde: GGF.tuned(), True, "the same, fewest evaluations"),
+    "ggf-safe": Entry(
+        "reverse", lambda sde: GGF.safe(), False, "the same, with limited growth of steps"
+    ),
+    "lamba": Entry("reverse", lambda sde: Lamba(), False, "Lamba's adaptive Euler-Maruyama"),
+    "sra1": Entry("reverse", lambda sde: SRA1(), False, "SRA1, fixed steps (strong order 1.5)"),
+    "sra2": Entry("reverse", lambda sde: SRA2(), False, "SRA2"),
+    "sra3": Entry("reverse", lambda sde: SRA3(), False, "SRA3"),
+    "sosra": Entry("reverse", lambda sde: SOSRA(), False, "SOSRA"),
+    "sosra2": Entry("reverse", lambda sde: SOSRA2(), False, "SOSRA2"),
+    "shark": Entry("reverse", lambda sde: ShARK(), False, "ShARK"),
+    "sea": Entry("reverse", lambda sde: SEA(), False, "shifted Euler with additive noise"),
+    "rk45-each": Entry("flow", lambda sde: EmbeddedRK(), False, "RK45 with steps for each sample"),
+    "rk23-each": Entry(
+        "flow", lambda sde: EmbeddedRK("RK23"), False, "RK23 with steps for each sample"
     ),
     "ancestral-posterior": Entry(
         "reverse", lambda sde: Ancestral("posterior"), False, "ancestral, posterior variance"

@@ -36,6 +36,8 @@ class Case:
         Evaluations of the score a step (none on the forward SDE); None where it chooses itself.
     coupled : bool
         Whether samples of a block influence each other, as documented.
+    fixed : int
+        Evaluations at the start of a run, beside those of its steps.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Case:
     kinds: tuple[str, ...]
     cost: int | None
     coupled: bool = False
+    fixed: int = 0
 
 
 def _pc(predictor: Any, corrector: Any, order: str = "code") -> Any:
@@ -82,6 +85,8 @@ SOLVERS = [
     Case("shark", rs.ShARK(), NOISY, 2),
     Case("shark-sum", rs.ShARK(estimator="sum"), NOISY, 2),
     Case("sea", rs.SEA(), NOISY, 1),
+    Case("rk45", rs.EmbeddedRK(), ("flow",), 6, fixed=1),
+    Case("rk23", rs.EmbeddedRK("RK23"), ("flow",), 3, fixed=1),
     Case("blackbox", rs.BlackBox("RK23", 1e-3, 1e-3), ("flow",), None, True),
     Case("blackbox-alone", rs.BlackBox("RK23", 1e-3, 1e-3, coupled=False), ("flow",), None),
 ]

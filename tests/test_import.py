@@ -103,7 +103,7 @@ def test_all_has_the_names_of_the_contract() -> None:
         iterate sample Solution Path State predict
         EulerMaruyama Heun ReverseDiffusion Ancestral DDIM OneStep PredictorCorrector Langevin
         AnnealedLangevin BlackBox
-        GGF Lamba Adaptive RetainedPath BrownianTree
+        GGF Lamba EmbeddedRK Adaptive RetainedPath BrownianTree
         SRA1 SRA2 SRA3 SOSRA SOSRA2 ShARK SEA
     """
     assert set(contract.split()) <= set(rs.__all__)

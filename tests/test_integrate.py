@@ -306,7 +306,7 @@ def test_evaluations_are_those_really_made(case: Case, kind: str) -> None:
     process, x = process_of(kind, score), X
     times = rs.Grid.uniform(VP, 7, 0.0).reversed() if kind == "forward" else rs.Grid.uniform(VP, 7)
     sol = rs.sample(process, case.solver, x=x, times=times, rng=0)
-    expected = 0 if kind == "forward" else 7 * (case.cost or 0)
+    expected = 0 if kind == "forward" else case.fixed + 7 * (case.cost or 0)
     assert sol.nfe.tolist() == [expected] * 5
     assert score.batches == [5] * expected
     assert sol.n_accepted.tolist() == [7] * 5 and sol.n_rejected.tolist() == [0] * 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,17 @@ from refsde._array import Array, one_blas_thread
 from refsde._boundary import check_accepts
 from refsde._progress import progress_bar
 from refsde._random import run_key
-from refsde._types import Process, Solver, State, Time
-from refsde.integrate import sample
+from refsde._types import Process, Solver, State, Time, Times
+from refsde.integrate import default_noise, sample
 from refsde.measure.metrics import as_count
 from refsde.noise import Gaussian
-from refsde.times import Grid
+from refsde.solution import Solution
+from refsde.times import Adaptive, Grid
 
 __all__ = ["Record", "WorkPrecision", "within_budget", "work_precision"]
 
 PROBE = 256  # samples on which a solver that chooses its own steps is fitted to a budget
+FEW = 64  # and on which one is whose samples have steps of their own: their mean varies little
 Metric = Callable[[Any], float]
 Schedule = Callable[[int], Grid]  # from a number of steps to a grid
 
@@ -40,7 +42,7 @@ class Record:
     nfe : float
         Evaluations that it used, a mean over samples.
     steps : int
-        Steps of the grid.
+        Steps of the grid; a mean over samples where each has its own.
     seconds : float
         CPU time of the run, without the measures.  Records that differ in nothing else are equal.
     success : float
@@ -120,9 +122,10 @@ def work_precision(
     """Run every solver within every budget of score evaluations, and measure the samples.
 
     A solver on a grid gets as many steps as its budget pays for; what they cost is counted on runs
-    of one sample in a few steps.  A solver that chooses its own steps is asked for a setting that
-    stays within the budget, ``solver.within(process, x, nfe)``, as `BlackBox` offers it.  A run
-    that spent more than its budget is thrown away and made with less.
+    of one sample in a few steps.  A solver with steps for each sample, such as `GGF`, gets the
+    tightest tolerances with which its samples stay within the budget *on average*.  One that
+    chooses its steps otherwise is asked, ``solver.within(process, x, nfe)``, as `BlackBox` offers
+    it.  A run that spent more than its budget is thrown away and made with less.
 
     Parameters
     ----------
@@ -221,20 +224,29 @@ def _task(
     allowed = budget
     while fitted := _fit(process, solver, allowed, grid, Gaussian(key=key)):
         start = time.thread_time()
-        solution = sample(process, fitted[0], n, times=fitted[1], noise=Gaussian(key=key))
+        chosen, when = fitted
+        source = default_noise(when, key=key)
+        solution = sample(process, chosen, n, times=when, noise=source)
         seconds = time.thread_time() - start
-        used = int(solution.nfe.max())
+        used = spent(solution, when)
         if used <= budget:
             break
         # All samples in all steps cost more than the few that were tried.
-        allowed = min(allowed - 1, allowed * budget // used)
+        allowed = min(allowed - 1, int(allowed * budget / used))
     else:
         return f"{name} within {budget}: even one step costs more"
     good = solution.x[solution.success]
     good.setflags(write=False)  # a measure that writes would spoil the next one
     values = {label: _value(label, metric, good) for label, metric in metrics.items()}
     nfe, success = float(solution.nfe.mean()), float(solution.success.mean())
-    return Record(name, budget, nfe, fitted[1].n, seconds, success, values)
+    steps = when.n if isinstance(when, Grid) else round(float(solution.n_accepted.mean()))
+    return Record(name, budget, nfe, steps, seconds, success, values)
+
+
+def spent(solution: Solution, times: Times) -> float:
+    """Evaluations that count against a budget: the most, or the mean where each sample differs."""
+    adaptive = isinstance(times, Adaptive)
+    return float(solution.nfe.mean()) if adaptive else int(solution.nfe.max())
 
 
 @dataclass(frozen=True)
@@ -263,17 +275,18 @@ def within_budget(
     *,
     times: Schedule | None = None,
     rng: Any = 0,
-) -> tuple[Solver, Grid] | None:
-    """Solver and grid that spend at most ``budget`` evaluations of the score on each sample.
+) -> tuple[Solver, Times] | None:
+    """Solver and times that spend at most ``budget`` evaluations of the score on each sample.
 
     Parameters
     ----------
     process : Process
         What is integrated.
     solver : callable
-        On a grid, it gets as many steps as the budget pays for.  One that chooses its own steps is
-        asked for a setting that fits, ``solver.within(process, x, budget)``, on 256 samples; more
-        samples may cost a little more.
+        On a grid, it gets as many steps as the budget pays for.  One whose samples have steps of
+        their own gets other tolerances, both by the same factor, until 64 samples stay within the
+        budget on average; one that chooses its steps otherwise is asked for a setting that fits,
+        ``solver.within(process, x, budget)``, on 256.  More samples may cost a little more.
     budget : int
         Evaluations of the score for each sample.
     times : callable, optional
@@ -283,7 +296,7 @@ def within_budget(
 
     Returns
     -------
-    (solver, grid) or None
+    (solver, times) or None
         None if even the cheapest setting costs more.
 
     Raises
@@ -304,7 +317,10 @@ def within_budget(
 
 def _fit(
     process: Process, solver: Any, budget: int, grid: Schedule, noise: Gaussian
-) -> tuple[Solver, Grid] | None:
+) -> tuple[Solver, Times] | None:
+    control = getattr(solver, "default_times", None)
+    if isinstance(control, Adaptive):
+        return _loosened(process, solver, control, budget, noise.key)
     if hasattr(solver, "within"):
         once = Grid.uniform(process.sde, 1)
         x = sample(process, _stay, PROBE, times=once, noise=noise).x
@@ -313,6 +329,28 @@ def _fit(
     fixed, each = _cost(process, solver, grid, noise)
     steps = int((budget - fixed) // each)
     return (solver, grid(steps)) if steps >= 1 else None
+
+
+def _loosened(
+    process: Process, solver: Any, times: Adaptive, budget: int, key: int
+) -> tuple[Solver, Times] | None:
+    """Adaptive solver with the tightest tolerances that fit, on a ladder of 16 rungs a decade."""
+
+    def rung(k: int) -> Any:
+        factor = 10 ** (-k / 16)
+        return replace(solver, rtol=factor * solver.rtol, atol=factor * solver.atol)
+
+    def fits(k: int) -> bool:
+        tried = rung(k)
+        brief = replace(tried.default_times, max_steps=max(budget, 1))  # far too many end early
+        solution = sample(process, tried, FEW, times=brief, noise=default_noise(brief, key=key))
+        return bool(solution.success.all()) and spent(solution, times) <= budget
+
+    low, high = -33, 65  # bisection between a rung that fits and one that does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return (rung(low), rung(low).default_times) if low >= -32 else None
 
 
 def _stay(process: Process, state: State, s: Time, noise: Any) -> State:

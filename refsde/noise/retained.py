@@ -101,12 +101,17 @@ class RetainedPath(Keyed):
 
     def _ask(self, t: Time, s: Time, x: Array, areas: bool) -> tuple[np.ndarray, Any]:
         n, event, call = len(self._samples(x)), tuple(x.shape[1:]), self._call
-        self._call += 1 + areas
         begin, end = _flat(t, n), _flat(s, n)
         pieces = self._pieces
-        if pieces is None or pieces.dw.shape[1:] != event or (areas and pieces.idle):
-            areas = areas or (pieces is not None and pieces.h is not None)
+        if pieces is None or pieces.dw.shape[1:] != event:
             pieces = self._pieces = _Pieces(begin, event, areas)
+        if n != pieces.n:
+            raise ValueError(
+                f"`x` must hold the {pieces.n} samples whose paths have begun, got {n}: take "
+                "theirs with noise.on(rows)"
+            )
+        if areas and pieces.h is None and pieces.idle:
+            pieces.h = np.empty_like(pieces.dw)
         if areas and pieces.h is None:
             raise ValueError(
                 "`levy` was asked of a path whose pieces ahead were shown without their areas: "
@@ -116,6 +121,7 @@ class RetainedPath(Keyed):
         def normals(call: int) -> list[np.ndarray]:
             return [self._draw(x, call + i) for i in range(1 if pieces.h is None else 2)]
 
+        self._call += 1 if pieces.h is None else 2
         pieces.direct(begin, end)
         pieces.cut(begin, lambda: normals(BESIDE + call))
         pieces.cut(end, lambda: normals(call))
@@ -278,7 +284,7 @@ class _Pieces:
     def join(self, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Increment and area of the pieces from ``begin`` to ``end``, both of which are cuts."""
         W = np.zeros((self.n, *self.dw.shape[1:]))
-        area = None if self.h is None else np.zeros_like(W)  # integral of w - w(begin)
+        H = None if self.h is None else np.zeros_like(W)
         # A slice while all are concerned, as they are at first: it costs less than an index.
         rows: Any = np.flatnonzero((end - begin) * self.sign > 0)
         rows = rows if len(rows) < self.n else slice(None)
@@ -289,16 +295,15 @@ class _Pieces:
             before = (begin[rows] - ends) * self.sign >= 0  # what lies before the question
             if np.any(before):
                 dw[before] = 0
-            if area is not None and self.h is not None:
-                length = self._column(np.where(before, 0.0, np.abs(ends - start)))
-                area[rows] += length * (W[rows] + 0.5 * dw + self.h.take(at, axis=0))
+            if H is not None and self.h is not None:
+                # Chen's relation, by the share that this piece has of all so far.
+                span = np.where(before, 1.0, np.abs(ends - begin[rows]))
+                q = self._column(np.where(before, 0.0, np.abs(ends - start) / span))
+                H[rows] += q * (self.h.take(at, axis=0) - H[rows]) + 0.5 * (q * (W[rows] + dw) - dw)
             W[rows] += dw
             more = np.flatnonzero((end[rows] - ends) * self.sign > 0)
             rows, p, start = np.arange(self.n)[rows][more], p[more] - 1, ends[more]
-        if area is None:
-            return W, None
-        span = self._column(np.abs(end - begin))
-        return W, np.where(span > 0, area / np.where(span > 0, span, 1.0) - 0.5 * W, 0.0)
+        return W, H
 
 
 def _bridge(

@@ -34,7 +34,7 @@ class BlackBox:
         True (as published): a whole block of samples is *one* ODE, so that steps are shared, the
         error norm is an average over the block, and a sample depends on its batch mates within the
         tolerance. False: an ODE, an error control and a count of evaluations for each sample,
-        independent of the others and slower.
+        independent of the others, one after another; `EmbeddedRK` does so for all at once.
 
     Raises
     ------
