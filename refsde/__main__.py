@@ -167,9 +167,10 @@ def _parser() -> argparse.ArgumentParser:
 {names}
 
 examples:
-  refsde race                                     digits, ten solvers, under a minute on two cores
+  refsde race                                     digits, twelve solvers, a minute on two cores
   refsde race --target ring --sde ve -n 20000     eight modes under VE, about 15 seconds
   refsde race --solvers em,heun --nfe 10,40       two solvers, a few seconds
+  refsde race --solvers em,ggf,ggf-safe,ggf-tuned --nfe 50,100,200 --target ring   adaptive steps
   refsde race --solvers all --json race.json      all solvers, a minute or two; the numbers as JSON
 """,
     )

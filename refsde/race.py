@@ -226,7 +226,7 @@ class Course:
         fitting = measure.within_budget(process, solver, budget, times=times, rng=self.rng)
         if fitting is None:
             raise ValueError(
-                f"`budget` = {budget} is less than one step of {name} costs: allow more"
+                f"`budget` = {budget} is less than the cheapest setting of {name} costs: allow more"
             )
         return sample(process, fitting[0], n, times=fitting[1], rng=self.rng, **options)
 

@@ -41,7 +41,7 @@ def test_race_prints_a_table_and_writes_its_files(
 @pytest.mark.parametrize("sde", ["vp", "subvp", "ve", "edm", "cosine"])
 def test_every_sde_races_with_every_solver(sde: str, tmp_path: Path) -> None:
     file = tmp_path / "race.json"
-    arguments = ["--target", "ring", "--sde", sde, "--solvers", "all", "--nfe", "60", "-n", "50"]
+    arguments = ["--target", "ring", "--sde", sde, "--solvers", "all", "--nfe", "150", "-n", "50"]
     assert run("race", *arguments, "--workers", "1", "--out", tmp_path, "--json", file) == 0
     data = json.loads(file.read_text())
     ran = {r["solver"] for r in data["records"]}

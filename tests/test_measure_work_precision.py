@@ -30,6 +30,7 @@ SOLVERS: dict[str, Any] = {
     "heun": rs.Heun(),
     "sde-dpm": (REVERSE, rs.OneStep.sde_dpm(0.5)),
     "rk45": rs.BlackBox(),
+    "ggf": (REVERSE, rs.GGF.tuned(rtol=0.2, atol=0.02)),
 }
 
 
@@ -148,13 +149,40 @@ def test_adaptive_solvers_keep_the_budget_on_all_samples(method: Any) -> None:
     assert [record.budget for record in sweeps.records] == [30, 50, 100]
 
 
+@pytest.mark.parametrize("budget", [40, 100])
+@pytest.mark.parametrize("solver", [rs.GGF.tuned(), rs.GGF.safe(), rs.Lamba(), rs.EmbeddedRK()])
+def test_steps_of_their_own_keep_the_budget_on_average(solver: Any, budget: int) -> None:
+    """And use most of it: a rung of tolerances changes the cost by a tenth or so."""
+    process = REVERSE if "reverse" in solver.accepts else FLOW
+    found = sweep(solvers={"own": (process, solver)}, nfe=budget, n=400)
+    if not found.records:
+        assert budget == 40 and "even its cheapest setting costs more" in found.skipped[0]
+        return
+    (record,) = found.records
+    assert 0.7 * budget < record.nfe <= budget
+    fitted, times = within_budget(process, solver, budget)  # type: ignore[misc]
+    assert times == fitted.default_times and isinstance(times, rs.Adaptive)
+    assert fitted.rtol / solver.rtol == pytest.approx(fitted.atol / solver.atol)
+
+
+def test_a_run_of_an_adaptive_solver_is_a_run_of_sample() -> None:
+    """With the noise that remembers, as `sample` has it by default."""
+    solver = rs.GGF.tuned()
+    (record,) = sweep(solvers={"ggf": (REVERSE, solver)}, nfe=80, rng=3).records
+    key = np.random.default_rng(3).integers(2**64, dtype=np.uint64)
+    fitted, times = within_budget(REVERSE, solver, 80, rng=3)  # type: ignore[misc]
+    sol = rs.sample(REVERSE, fitted, 50, times=times, rng=3)
+    assert sol.seed_entropy == int(key)
+    assert record.values["largest"] == sol.x.max() and record.nfe == sol.nfe.mean()
+
+
 def test_what_no_budget_pays_for_is_skipped_and_said() -> None:
     found = sweep(solvers={"heun": rs.Heun(), "rk45": rs.BlackBox()}, nfe=[1, 2])
     assert [(r.solver, r.budget, r.steps) for r in found.records] == [("heun", 2, 1)]
     assert found.skipped == (
-        "heun within 1: even one step costs more",
-        "rk45 within 1: even one step costs more",
-        "rk45 within 2: even one step costs more",
+        "heun within 1: even its cheapest setting costs more",
+        "rk45 within 1: even its cheapest setting costs more",
+        "rk45 within 2: even its cheapest setting costs more",
     )
 
 

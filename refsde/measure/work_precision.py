@@ -234,7 +234,7 @@ def _task(
         # All samples in all steps cost more than the few that were tried.
         allowed = min(allowed - 1, int(allowed * budget / used))
     else:
-        return f"{name} within {budget}: even one step costs more"
+        return f"{name} within {budget}: even its cheapest setting costs more"
     good = solution.x[solution.success]
     good.setflags(write=False)  # a measure that writes would spoil the next one
     values = {label: _value(label, metric, good) for label, metric in metrics.items()}
@@ -334,7 +334,10 @@ def _fit(
 def _loosened(
     process: Process, solver: Any, times: Adaptive, budget: int, key: int
 ) -> tuple[Solver, Times] | None:
-    """Adaptive solver with the tightest tolerances that fit, on a ladder of 16 rungs a decade."""
+    """Adaptive solver with the tightest tolerances that fit, on a ladder of 16 rungs a decade.
+
+    It ends at ten times the solver's own tolerances: beyond them the result has no meaning.
+    """
 
     def rung(k: int) -> Any:
         factor = 10 ** (-k / 16)
@@ -346,11 +349,11 @@ def _loosened(
         solution = sample(process, tried, FEW, times=brief, noise=default_noise(brief, key=key))
         return bool(solution.success.all()) and spent(solution, times) <= budget
 
-    low, high = -33, 65  # bisection between a rung that fits and one that does not
+    low, high = -17, 65  # bisection between a rung that fits and one that does not
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    return (rung(low), rung(low).default_times) if low >= -32 else None
+    return (rung(low), rung(low).default_times) if low >= -16 else None
 
 
 def _stay(process: Process, state: State, s: Time, noise: Any) -> State:
