@@ -10,12 +10,16 @@ import numpy as np
 
 from refsde._array import Array, to_numpy
 from refsde._types import Fate
+from refsde.times import Grid
 
 __all__ = ["Path", "Solution"]
 
 
 class Path(NamedTuple):
     """States on the way.
+
+    Where each sample has steps of its own, a rejected attempt repeats the state that it left, and a
+    sample that has arrived repeats its end.
 
     Attributes
     ----------
@@ -27,6 +31,11 @@ class Path(NamedTuple):
 
     t: np.ndarray
     x: np.ndarray
+
+    def grid(self, i: int = 0) -> Grid:
+        """Times at which sample ``i`` was, without rejected attempts: to replay it on a `Grid`."""
+        t = np.asarray(self.t if self.t.ndim == 1 else self.t[:, i])
+        return Grid(t[np.concatenate([[True], np.diff(t) != 0])])
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ def test_the_two_commands_stand_in_the_readme() -> None:
 
 
 def test_the_examples_run_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
     names: dict[str, object] = {}
     for example in EXAMPLES:  # one after the other, as a reader would type them
         exec(compile(example, "README.md", "exec"), names)
@@ -26,6 +26,10 @@ def test_the_examples_run_as_printed(capsys: pytest.CaptureFixture[str]) -> None
     assert "all 10000 samples reached t = 0.001 in 200 steps" in printed
     gap = float(re.search(r"log-density gap (\S+) nats", printed)[1])  # type: ignore[index]
     assert -0.2 < gap < 0.0  # Euler-Maruyama is over-dispersed: a little, at 200 steps
+    fast, nfe = re.search(r"log-density gap (\S+) at (\S+) NFE", printed).groups()  # type: ignore[union-attr]
+    assert abs(float(fast)) < 0.05 and float(nfe) < 60
+    biased = names["rs"].measure.logpdf_gap(names["biased"].x, names["law"])  # type: ignore[attr-defined]
+    assert biased < -0.15, "as published, in the plane"
 
 
 def test_the_first_example_is_ten_lines() -> None:

@@ -173,7 +173,7 @@ def grid_of(process: Process, solver: Any, times: Any, *, start: Any) -> Grid:
     if not isinstance(grid, Grid):
         raise ValueError(
             f"`times` must be a Grid or an int, got {times!r}: where steps adapt to the state, the "
-            "law is no formula; freeze those of one run, Grid(solution.path.t)"
+            "law is no formula; freeze the steps of one sample, solution.path.grid(i)"
         )
     if couples(solver):
         raise ValueError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -70,7 +70,7 @@ class Plan(NamedTuple):
     attempts: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adaptive:
     r"""Steps chosen from the error estimate of the solver, for each sample its own.
 
@@ -133,7 +133,7 @@ class Adaptive:
 
     h0: float | FirstStep = 0.01
     safety: float = 0.9
-    exponent: float | tuple[float, ...] = 0.9
+    exponent: float | tuple[float, ...] = (0.9,)
     cap: float = math.inf
     floor: float = 0.0
     accept: float = 1.0
@@ -151,16 +151,19 @@ class Adaptive:
                 f"{self.exponent!r}: 0.9 is the paper's, Adaptive.filter('PI', order=1.5) a PI's"
             )
         object.__setattr__(self, "exponent", tuple(float(b) for b in powers))
-        for name, low, high, hint in (
-            ("safety", 0.0, 1.0, "0.9 is usual"),
-            ("cap", 1.0, math.inf, "1.25 grows by a quarter at most, inf is no limit"),
-            ("h_min", 0.0, math.inf, "1e-10 is the default"),
-            *((("h0", 0.0, math.inf, "0.01 is the paper's"),) if not callable(self.h0) else ()),
-        ):
+        positive = [("safety", 1.0, "0.9 is usual"), ("h_min", math.inf, "1e-10 is the default")]
+        if not callable(self.h0):
+            positive.append(("h0", math.inf, "0.01 is the paper's"))
+        for name, high, hint in positive:
             value = getattr(self, name)
-            if not (is_number(value, inf=name == "cap") and low < value <= high):
-                raise ValueError(f"`{name}` must lie in ({low:g}, {high:g}], got {value!r}: {hint}")
+            if not (is_number(value) and 0 < value <= high):
+                raise ValueError(f"`{name}` must lie in (0, {high:g}], got {value!r}: {hint}")
             object.__setattr__(self, name, float(value))
+        if not (is_number(self.cap, inf=True) and self.cap >= 1):
+            raise ValueError(
+                f"`cap` must be at least 1, got {self.cap!r}: 1.25 grows by a quarter at most, inf "
+                "is no limit"
+            )
         if not (is_number(self.accept) and self.accept >= 1):
             raise ValueError(
                 f"`accept` must be a finite number >= 1, got {self.accept!r}: 1 is the tolerance, "
@@ -170,6 +173,8 @@ class Adaptive:
             raise ValueError(
                 f"`floor` must lie in [0, 1), got {self.floor!r}: 0.2 is usual, 0 is no limit"
             )
+        for name in ("cap", "accept", "floor"):  # a NumPy scalar would widen float32
+            object.__setattr__(self, name, float(getattr(self, name)))
         if self.steps not in ("sample", "batch"):
             raise ValueError(f"`steps` must be 'sample' or 'batch', got {self.steps!r}")
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int | np.integer):
@@ -181,6 +186,10 @@ class Adaptive:
             if t is not None and not (is_number(t) and t >= 0):
                 raise ValueError(f"`{name}` must be a time >= 0, got {t!r}: t = 0 is data")
             object.__setattr__(self, name, None if t is None else float(t))
+
+    def __repr__(self) -> str:
+        other = [f for f in fields(self) if getattr(self, f.name) != f.default]
+        return f"Adaptive({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in other)})"
 
     @classmethod
     def filter(cls, name: str, order: float, **options: Any) -> Adaptive:
