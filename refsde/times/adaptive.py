@@ -200,22 +200,21 @@ class Adaptive:
         """
         if name not in FILTERS:
             raise ValueError(f"`name` must be one of {', '.join(FILTERS)}, got {name!r}")
-        if not (is_number(order) and order > 0):
-            raise ValueError(
-                f"`order` must be positive, the error's power of h, got {order!r}: 1.5 for GGF"
-            )
-        powers = tuple(b / order for b in FILTERS[name])
-        return cls(**{"exponent": powers, "cap": 10.0, "floor": 0.2, **options})
+        return cls._of(FILTERS[name], order, options)
 
     @classmethod
     def pid(cls, P: float, I: float, D: float = 0.0, *, order: float, **options: Any) -> Adaptive:  # noqa: E741
         """Controller with proportional, integral and differential gains, as textbooks give them."""
+        return cls._of((P + I + D, -(P + 2 * D), D), order, options)
+
+    @classmethod
+    def _of(cls, powers: tuple[float, ...], order: float, options: dict[str, Any]) -> Adaptive:
         if not (is_number(order) and order > 0):
             raise ValueError(
                 f"`order` must be positive, the error's power of h, got {order!r}: 1.5 for GGF"
             )
-        powers = ((P + I + D) / order, -(P + 2 * D) / order, D / order)
-        return cls(**{"exponent": powers, "cap": 10.0, "floor": 0.2, **options})
+        exponent = tuple(b / order for b in powers)
+        return cls(**{"exponent": exponent, "cap": 10.0, "floor": 0.2, **options})
 
     def ends(self, process: Process) -> tuple[float, float]:
         """Times (t_start, t_end) between which a process is integrated."""
