@@ -200,6 +200,8 @@ class GGF(_Pair):
         """
         attempts = solution.n_accepted + solution.n_rejected
         size = len(attempts) if batch is None else batch
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise ValueError(f"`batch` must be a positive int, samples in a batch, got {batch!r}")
         slowest = [attempts[i : i + size].max() for i in range(0, len(attempts), size)]
         return 2.0 * float(np.mean(slowest))
 
