@@ -146,7 +146,7 @@ def check_biases(tolerances: Any, n: int, seed: int) -> None:
 
 
 def test_the_bias_vanishes_with_the_tolerance_only_if_noise_is_kept(seed: int) -> None:
-    check_biases(TOLERANCES[:3], 5000, seed)
+    check_biases(TOLERANCES[:3], 4000, seed)
 
 
 @pytest.mark.slow
@@ -350,10 +350,10 @@ def test_the_largest_error_costs_more_the_more_there_are(seed: int) -> None:
 
 
 @pytest.mark.parametrize("solver", [rs.SRA3, rs.SOSRA])
-@pytest.mark.parametrize("rtol", [0.05, 0.01])
+@pytest.mark.parametrize("rtol", [0.05, 0.02])
 def test_high_order_is_slow_because_of_its_estimator(solver: Any, rtol: float, seed: int) -> None:
     """Claim G8: a sum of drifts with growth of 9/8 costs 4 times a difference, and more."""
-    n = 60 if rtol > 0.02 else 20
+    n = 40 if rtol > 0.02 else 20
     slow = rs.Adaptive.filter("PI", order=1.5, cap=9 / 8)
     summed = outcome(solver(rtol, estimator="sum"), 32, n, seed, times=slow)
     for name, cap in (("PI", 10.0), ("SDE", 1.25)):

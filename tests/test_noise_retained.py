@@ -613,6 +613,16 @@ def test_parts_that_were_let_go_are_refused(areas: bool) -> None:
             ask(1.0, 0.5, x)
 
 
+def test_what_lies_before_a_settled_time_is_passed() -> None:
+    """Also where it was never asked: there the path goes on from the settled time."""
+    source, x = rs.RetainedPath(0), np.zeros((3, 2))
+    source.increment(1.0, 0.5, x)
+    source.settle(0.3)
+    with pytest.raises(ValueError, match=r"`t` = 0\.4 lies in a part .* let go, before 0\.3"):
+        source.increment(0.4, 0.2, x)
+    assert np.all(source.increment(0.3, 0.2, x) != 0)
+
+
 def test_areas_of_pieces_without_are_refused() -> None:
     source, x = rs.RetainedPath(0), np.zeros((3, 2))
     source.increment(1.0, 0.5, x)

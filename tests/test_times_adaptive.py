@@ -451,11 +451,12 @@ def test_steps_that_fall_below_the_smallest_end_the_sample(process: Any, error: 
 
 
 def test_only_the_last_step_may_be_short() -> None:
-    """h_min = 0.3 on [0, 1]: the step onto the end may be shorter, no other."""
-    _, sol = scripted(rs.Adaptive(h0=0.35, h_min=0.3, cap=1.01, t_end=0.0), [[0.85] * 9])
-    assert sol.success.all() and np.all(sol.n_accepted == 3)
-    _, sol = scripted(rs.Adaptive(h0=0.35, h_min=0.3, cap=1.01, t_end=0.0), [[0.85] * 9, [1.3] * 9])
-    assert sol.success.tolist() == [True, False] and sol.t.tolist() == [0.0, 1.0]
+    """h_min = 0.3 on [0, 1]: a planned 0.27 that reaches the end is taken, none that does not."""
+    control = rs.Adaptive(h0=0.42, safety=0.8, h_min=0.3, t_end=0.0)
+    _, sol = scripted(control, [[1.0, 1.0, 1.0], [1.0, 3.0, 1.0], [1.5, 1.0, 1.0]])
+    assert sol.success.tolist() == [True, False, False]
+    assert sol.t == pytest.approx([0.0, 0.58, 1.0]) and sol.n_accepted.tolist() == [3, 1, 0]
+    assert "2 of 3 samples stopped because the step size fell below" in sol.message
 
 
 def test_a_step_that_no_longer_moves_the_clock_is_too_small() -> None:

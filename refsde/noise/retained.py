@@ -48,9 +48,14 @@ class RetainedPath(Keyed):
     the noise then leave the law of the path alone.  Where nothing is rejected it draws what
     `Gaussian` draws, bit for bit.
 
-    Pieces that start before `settle` are dropped; the loop calls it after every attempt.  Without
-    it nothing is forgotten, and memory grows.  Questions may start anywhere from there on, but go
-    in one direction.  For questions in any order there is `BrownianTree`.
+    `settle` drops what is passed; the loop calls it after every attempt.  Without it nothing is
+    forgotten, memory grows, and the time of a question grows with the number of those before.
+    Questions may start anywhere from there on, but go in one direction.  For questions in any order
+    there is `BrownianTree`.
+
+    Which part of its noise a sample is given depends on all digits of its steps.  Two computers
+    that round differently draw other paths of the same law, where `Gaussian` would differ by
+    rounding alone.
 
     References
     ----------

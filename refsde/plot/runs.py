@@ -274,7 +274,7 @@ def _lines(results: Any, metric: str) -> dict[Any, tuple[np.ndarray, np.ndarray]
 
 def _plain_ticks(ax: Axes, nfes: np.ndarray) -> None:
     """Write 10, 20, 50 on the axis of work, where the runs are, instead of powers of ten."""
-    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     apart: list[float] = []
     values, counts = np.unique(nfes, return_counts=True)
@@ -283,7 +283,8 @@ def _plain_ticks(ax: Axes, nfes: np.ndarray) -> None:
             apart.append(float(nfe))
     if len(apart) <= 10:
         ax.xaxis.set_major_locator(FixedLocator(apart))
-        ax.xaxis.set_major_formatter(ScalarFormatter())
+        # the mean of adaptive runs is no whole number
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda nfe, _: f"{nfe:.0f}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
 
 
