@@ -623,6 +623,13 @@ def test_what_lies_before_a_settled_time_is_passed() -> None:
     assert np.all(source.increment(0.3, 0.2, x) != 0)
 
 
+def test_another_event_shape_is_refused() -> None:
+    source = rs.RetainedPath(0)
+    source.increment(1.0, 0.5, np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"`x` must hold samples of shape \(2,\).* got \(4,\)"):
+        source.increment(1.0, 0.4, np.zeros((3, 4)))
+
+
 def test_areas_of_pieces_without_are_refused() -> None:
     source, x = rs.RetainedPath(0), np.zeros((3, 2))
     source.increment(1.0, 0.5, x)

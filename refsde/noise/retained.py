@@ -108,8 +108,13 @@ class RetainedPath(Keyed):
         n, event, call = len(self._samples(x)), tuple(x.shape[1:]), self._call
         begin, end = _flat(t, n), _flat(s, n)
         pieces = self._pieces
-        if pieces is None or pieces.dw.shape[1:] != event:
+        if pieces is None:
             pieces = self._pieces = _Pieces(begin, event, areas)
+        if event != pieces.dw.shape[1:]:
+            raise ValueError(
+                f"`x` must hold samples of shape {pieces.dw.shape[1:]}, whose paths have begun, "
+                f"got {event}: take a new RetainedPath"
+            )
         if n != pieces.n:
             raise ValueError(
                 f"`x` must hold the {pieces.n} samples whose paths have begun, got {n}: take "

@@ -183,7 +183,8 @@ class GGF(_Pair):
         single error says little in few dimensions and what was drawn is remembered anyway; steps
         follow the error with exponent 0.5, grow by a half at most, and start with a twentieth of
         the interval.  At equal tolerances it costs 0.6 of `safe`, with its own looser default less
-        than half.  Under VE and sub-VP equal steps of time are as good or better (docs, claim G2).
+        than half.  Under VE and sub-VP equal steps of time are as good or better (docs, claim G2),
+        and on the flow, where no noise mends what loose tolerances do, `EmbeddedRK` is.
         """
         control = Adaptive(h0=Share(0.05), exponent=0.5, cap=1.5, floor=0.2, accept=4.0)
         return cls(rtol, atol, **{"cache": True, "control": control, **options})

@@ -17,16 +17,6 @@ __all__ = ["FirstStep", "HairerStart", "Share", "clip", "is_number"]
 FirstStep = Callable[[Process, Array, float, float], Any]  # (process, x, t, t_end) -> h
 
 
-def _is_number(value: Any, inf: bool = False) -> bool:
-    number = isinstance(value, int | float | np.integer | np.floating)
-    return number and not isinstance(value, bool) and (math.isfinite(value) or (inf and value > 0))
-
-
-def _clip(value: Any, low: float, high: float) -> Any:
-    value = maximum(value, low)
-    return where(value > high, high, value) if per_sample(value) else min(value, high)
-
-
 def is_number(value: Any, inf: bool = False) -> bool:
     """Whether ``value`` is a finite number, or also infinity."""
     number = isinstance(value, int | float | np.integer | np.floating)
