@@ -389,7 +389,7 @@ REFUSED = {
         "couples",
     ),
     "error control": (lambda: law_of(FLOW, rs.BlackBox(coupled=False), 1), "not affine.*error con"),
-    "adaptive times": (lambda: law_of(REVERSE, EM, Halving()), "`times`.*Grid.solution.path.t"),
+    "adaptive times": (lambda: law_of(REVERSE, EM, Halving()), "`times`.*solution.path.grid"),
     "threshold": (lambda: law_of(REVERSE, clipped, 5), "`solver`.*not affine.*threshold"),
     "coupled in secret": (lambda: law_of(REVERSE, crowd, 5), "`solver`.*not affine"),
     "other draws": (lambda: law_of(REVERSE, fickle, 5), "same noise whatever the state"),
