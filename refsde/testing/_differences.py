@@ -46,9 +46,10 @@ def derivative(
     spacing = h.reshape(-1, *[1] * (values.ndim - 3))
     slopes = sum(c * (v[0] - v[1]) for (_, c), v in zip(CENTRAL, values, strict=True)) / spacing
     size = np.max(np.abs(values), axis=(0, 1, 2))
-    # Of many: where values move by less than a rounding, some gaps are zero by chance.
+    # Where values move by less than a rounding, gaps are zero by chance: so five of them, and a
+    # floor of a few roundings, as a value has that went through several operations.
     gaps = np.abs(np.diff(slopes, axis=0)) * spacing[1:]
-    noise = np.maximum(EPS * size, np.max(gaps[-5:], axis=0)) / spacing  # of each slope
+    noise = np.maximum(8 * EPS * size, np.max(gaps[-5:], axis=0)) / spacing  # of each slope
     best, slope = np.full(size.shape, rungs - 1), slopes[-1]
     agreeing = np.isfinite(slope)
     for k in range(rungs - 2, -1, -1):
