@@ -9,7 +9,7 @@ import numpy as np
 __all__ = ["derivative"]
 
 EPS = float(np.finfo(float).eps)
-SAME = 2.0  # standard errors, as it were, within which two slopes agree
+SAME = 4.0  # standard errors, as it were, within which two slopes agree
 CENTRAL = ((1, 3 / 4), (2, -3 / 20), (3, 1 / 60))  # f' = sum c_j (f(jh) - f(-jh)) / h + O(h^6)
 
 
@@ -49,7 +49,7 @@ def derivative(
     # Where values move by less than a rounding, gaps are zero by chance: so five of them, and a
     # floor of a few roundings, as a value has that went through several operations.
     gaps = np.abs(np.diff(slopes, axis=0)) * spacing[1:]
-    noise = np.maximum(8 * EPS * size, np.max(gaps[-5:], axis=0)) / spacing  # of each slope
+    noise = np.maximum(16 * EPS * size, np.max(gaps[-5:], axis=0)) / spacing  # of each slope
     best, slope = np.full(size.shape, rungs - 1), slopes[-1]
     agreeing = np.isfinite(slope)
     for k in range(rungs - 2, -1, -1):
