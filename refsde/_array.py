@@ -22,7 +22,7 @@ Array = Any  # an array of NumPy, torch or another array-API library
 Time = float | Array  # one clock for the batch, or an array (B, 1, ..., 1) of clocks
 
 __all__ = [
-    "Array", "Time", "asin", "asinh", "atan", "batch_rms", "concat", "cos", "event_max",
+    "Array", "Time", "asin", "asinh", "atan", "batch_rms", "combine", "concat", "cos", "event_max",
     "event_norm", "event_size", "exp", "expm1", "fill_rows", "interp", "is_floating", "is_numpy",
     "larger", "like", "log", "log1p", "maximum", "namespace", "one_blas_thread", "per_sample",
     "rows_finite", "sin", "sinh", "sqrt", "take", "tan", "to_numpy", "where",
@@ -101,6 +101,12 @@ def where(condition: Any, a: Time, b: Time) -> Any:
     if isinstance(b, float | int):
         b = xp.full_like(model, b)
     return xp.where(condition, a, b)
+
+
+def combine(weights: Sequence[Any], arrays: Sequence[Array]) -> Array:
+    """Weighted sum of arrays, in their order; numbers that are zero leave their array out."""
+    terms = [(w, a) for w, a in zip(weights, arrays, strict=False) if per_sample(w) or w != 0]
+    return sum((w * a for w, a in terms[1:]), terms[0][0] * terms[0][1])
 
 
 def larger(a: Array, b: Array) -> Array:

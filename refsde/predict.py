@@ -12,17 +12,19 @@ An exact score offers ``eps`` and ``denoise`` directly, and refsde then converts
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from refsde._array import Array, Time, log
+from refsde._array import Array, Time, log, sqrt
 from refsde._types import SDE, Score
 
 __all__ = [
     "Prediction",
     "convert",
+    "from_edm",
     "from_prediction",
     "index_of_t",
     "t_of_index",
@@ -157,6 +159,62 @@ class _Predicted:
 
     def denoise(self, x: Array, t: Time) -> Array:
         return convert(self.model(x, t), x, t, self.sde, self.predicts, "x0")
+
+
+def from_edm(network: Any, sde: SDE, sigma_data: float = 0.5) -> Score:
+    r"""Make a score of a network F in the preconditioning of Karras et al.
+
+    .. math:: \hat x_0 = c_{skip}\, v + c_{out}\, F(c_{in} v, c_{noise}), \qquad v = x/\alpha,
+
+    with c_skip = sd^2 / (rho^2 + sd^2), c_out = rho sd / sqrt(rho^2 + sd^2), c_in = 1 / sqrt(rho^2
+    + sd^2) and c_noise = log(rho) / 4.  For data N(0, sd^2) the network that is right is zero.
+
+    Parameters
+    ----------
+    network : callable
+        ``network(u, c_noise) -> array`` of the shape of ``u`` (B, *D); c_noise is a float or an
+        array (B, 1, ..., 1).
+    sde : SDE
+        Whose levels rho = sigma / alpha are EDM's sigma.
+    sigma_data : float
+        Standard deviation of the data, sd.
+
+    Returns
+    -------
+    callable
+        A score ``score(x, t)``, with ``.eps`` and ``.denoise``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``network`` is not callable, ``sde`` no SDE or ``sigma_data`` not positive.
+
+    References
+    ----------
+    Karras et al. (2022), table 1 and eq. 7.
+
+    Examples
+    --------
+    >>> import refsde as rs, numpy as np
+    >>> score = rs.predict.from_edm(lambda u, c: 0 * u, rs.VP(), sigma_data=1.0)
+    >>> bool(np.allclose(score(np.ones((1, 2)), 0.5), -1.0))
+    True
+    """
+    if not callable(network):
+        raise TypeError(f"`network` must be callable as network(u, c_noise), got {network!r}")
+    number = isinstance(sigma_data, int | float) and not isinstance(sigma_data, bool)
+    if not (number and math.isfinite(sigma_data) and sigma_data > 0):
+        raise ValueError(f"`sigma_data` must be positive, got {sigma_data!r}: 0.5 is EDM's")
+    sd = float(sigma_data)
+
+    def denoise(x: Array, t: Time) -> Array:
+        rho = sde.rho(t)
+        total = rho * rho + sd * sd
+        v = x / sde.alpha(t)
+        out = network(v / sqrt(total), 0.25 * log(rho))
+        return (sd * sd / total) * v + (rho * sd / sqrt(total)) * out
+
+    return from_prediction(denoise, sde, "x0")
 
 
 def t_of_index(i: float, n: int, convention: Literal["table", "song"] = "table") -> float:

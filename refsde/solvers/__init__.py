@@ -2,31 +2,54 @@
 
 from refsde.solvers.adaptive import GGF, Lamba
 from refsde.solvers.blackbox import BlackBox
+from refsde.solvers.churn import AnalyticDPM, Churn, PosteriorVariance
 from refsde.solvers.corrector import AnnealedLangevin, Langevin, PredictorCorrector
+from refsde.solvers.deis import IPNDM, TAB, RhoAB, RhoRK
+from refsde.solvers.dpm import DPMSolver, DPMSolverFast, DPMSolverPP, UniPC
 from refsde.solvers.embedded import EmbeddedRK
 from refsde.solvers.euler import EulerMaruyama, Heun
+from refsde.solvers.exponential_sde import ERSDE, SEEDS, SASolver, SDEDPMSolverPP
+from refsde.solvers.multistep import Multistep
 from refsde.solvers.one_step import DDIM, Ancestral, OneStep, ReverseDiffusion
+from refsde.solvers.runge_kutta import ExponentialRK
 from refsde.solvers.stochastic_rk import SEA, SOSRA, SOSRA2, SRA1, SRA2, SRA3, ShARK
 
 __all__ = [
     "DDIM",
+    "ERSDE",
     "GGF",
+    "IPNDM",
     "SEA",
+    "SEEDS",
     "SOSRA",
     "SOSRA2",
     "SRA1",
     "SRA2",
     "SRA3",
+    "TAB",
+    "AnalyticDPM",
     "Ancestral",
     "AnnealedLangevin",
     "BlackBox",
+    "Churn",
+    "DPMSolver",
+    "DPMSolverFast",
+    "DPMSolverPP",
     "EmbeddedRK",
     "EulerMaruyama",
+    "ExponentialRK",
     "Heun",
     "Lamba",
     "Langevin",
+    "Multistep",
     "OneStep",
+    "PosteriorVariance",
     "PredictorCorrector",
     "ReverseDiffusion",
+    "RhoAB",
+    "RhoRK",
+    "SASolver",
+    "SDEDPMSolverPP",
     "ShARK",
+    "UniPC",
 ]

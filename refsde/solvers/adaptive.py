@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from refsde._array import fill_rows, per_sample, take, to_numpy
 from refsde._types import Array, Kind, Noise, Orders, Process, State, Time
-from refsde.process import part_of
 from refsde.solution import Solution
+from refsde.solvers._reuse import evaluated
 from refsde.solvers._tolerance import Norm, check_tolerances, scaled_error
 from refsde.times import Adaptive, Share
 
@@ -80,15 +79,7 @@ class _Pair:
 
 def first_slope(process: Process, state: State) -> Array:
     """Drift at the start of an attempt, evaluated only where no rejected attempt left it."""
-    t, x = state.t, state.x
-    if not state.reuse:
-        return process.drift(x, t)
-    rejected, known = state.reuse
-    rows = np.flatnonzero(~to_numpy(rejected).reshape(-1))
-    if not len(rows):
-        return known
-    t = take(t, rows) if per_sample(t) else t
-    return fill_rows(known, rows, part_of(process, rows).drift(take(x, rows), t))
+    return evaluated(lambda part, x, t: part.drift(x, t), process, state)
 
 
 @dataclass(frozen=True)

@@ -62,12 +62,23 @@ class Plan(NamedTuple):
         Scaled errors of the last accepted steps, the newest first.
     attempts : int
         How many there were.
+    sde : SDE or None
+        Whose lam is the clock; None is t itself.
     """
 
     end: float
     h: Any
     errors: tuple[Any, ...]
     attempts: int
+    sde: SDE | None = None
+
+    def clock(self, t: Time) -> Any:
+        """What lengths are measured in."""
+        return t if self.sde is None else self.sde.lam(t)
+
+    def time(self, at: Any) -> Any:
+        """The time at which the clock shows ``at``."""
+        return at if self.sde is None else self.sde.t_of_lam(at)
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,7 +88,7 @@ class Adaptive:
     Parameters
     ----------
     h0 : float or callable
-        Length of the first attempt, in units of t; or a rule ``h0(process, x, t, t_end)`` that
+        Length of the first attempt, on the clock; or a rule ``h0(process, x, t, t_end)`` that
         returns one for all samples, or one each (B, 1, ..., 1), such as `Share` and `HairerStart`.
     safety : float
         Factor theta in (0, 1] on every proposal.
@@ -93,8 +104,11 @@ class Adaptive:
     steps : {"sample", "batch"}
         "sample" (default): every sample has a clock of its own.  "batch": a block of samples shares
         clock and steps, by the root mean square of their errors, which couples them.
+    clock : {"t", "lam"}
+        What the lengths ``h0`` and ``h_min`` are measured in: the time, or lam = log(alpha / sigma)
+        as for DPM-Solver.  With "lam" both ends need sigma > 0.
     h_min : float
-        A sample whose next attempt would be shorter, in units of t, is ended and marked; only the
+        A sample whose next attempt would be shorter is ended and marked; only the
         last step onto the end may be.
     max_steps : int
         Attempts after which a sample is ended and marked.
@@ -138,6 +152,7 @@ class Adaptive:
     floor: float = 0.0
     accept: float = 1.0
     steps: Literal["sample", "batch"] = "sample"
+    clock: Literal["t", "lam"] = "t"
     h_min: float = 1e-10
     max_steps: int = 100_000
     t_start: float | None = None
@@ -177,6 +192,8 @@ class Adaptive:
             object.__setattr__(self, name, float(getattr(self, name)))
         if self.steps not in ("sample", "batch"):
             raise ValueError(f"`steps` must be 'sample' or 'batch', got {self.steps!r}")
+        if self.clock not in ("t", "lam"):
+            raise ValueError(f"`clock` must be 't' or 'lam', got {self.clock!r}")
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int | np.integer):
             raise TypeError(f"`max_steps` must be a positive int, got {self.max_steps!r}")
         if self.max_steps < 1:
@@ -229,17 +246,26 @@ class Adaptive:
     def start(self, process: Process, x: Array) -> tuple[Time, Any]:
         """First time, and the plan."""
         t, end = self.ends(process)
+        sde = process.sde if self.clock == "lam" else None
+        plan = Plan(end, 0.0, (), 0, sde)
+        length = abs(plan.clock(end) - plan.clock(t))
+        if not math.isfinite(length):
+            raise ValueError(
+                f"`clock` = 'lam' is infinite at t = {min(t, end):g}: end at t_end > 0, or use 't'"
+            )
         h: Any = self.h0(process, x, t, end) if callable(self.h0) else self.h0
-        if not per_sample(h) and not 0 < h <= abs(end - t) * (1 + 1e-12):
+        if sde is not None and callable(self.h0):
+            h = abs(plan.clock(t + where(end > t, h, -h)) - plan.clock(t))  # rules speak of t
+        if not per_sample(h) and not 0 < h <= length * (1 + 1e-12):
             raise ValueError(
                 f"`h0` = {h!r} must be positive and no longer than the interval from t = {t:g} to "
-                f"{end:g}: take a fraction of {abs(end - t):g}"
+                f"{end:g}: take a fraction of {length:g}"
             )
         if self.steps == "batch":
             h = float(np.min(to_numpy(h)))  # the shortest of the first steps suits all
-            return t, Plan(end, h, (1.0,) * (len(self._powers) - 1), 0)
+            return t, plan._replace(h=h, errors=(1.0,) * (len(self._powers) - 1))
         one = like(np.ones((x.shape[0], *[1] * (len(x.shape) - 1))), x)
-        return t * one, Plan(end, h * one, (one,) * (len(self._powers) - 1), 0)
+        return t * one, plan._replace(h=h * one, errors=(one,) * (len(self._powers) - 1))
 
     @property
     def _powers(self) -> tuple[float, ...]:
@@ -248,10 +274,11 @@ class Adaptive:
 
     def target(self, t: Time, plan: Plan) -> Time | None:
         """Where the next attempt goes; None where all have arrived."""
-        left = abs(plan.end - t)
-        if not per_sample(t) and left == 0:
+        if not per_sample(t) and t == plan.end:
             return None
-        s = t + where(t < plan.end, plan.h, -plan.h)
+        at, end = plan.clock(t), plan.clock(plan.end)
+        left = abs(end - at)
+        s = plan.time(at + where(at < end, plan.h, -plan.h))
         return where(plan.h >= left * (1 - 1e-9), plan.end, s)  # no sliver is left behind
 
     def judge(self, old: State, new: State, plan: Plan) -> tuple[State, Plan]:
@@ -261,7 +288,7 @@ class Adaptive:
                 "`solver` estimates no error, from which steps could be chosen: use one that does, "
                 "such as refsde.GGF(rtol=0.05), or a Grid"
             )
-        length = abs(new.t - old.t)
+        length = abs(plan.clock(new.t) - plan.clock(old.t))
         e, broken = new.error, new.error != new.error
         if self.steps == "batch":
             e = _pooled(e, broken)
@@ -282,7 +309,7 @@ class Adaptive:
             memory=_merged(_rows(accept, new.x), new.memory, old.memory),
             reuse=(~_rows(accept, new.x), *new.reuse) if new.reuse else (),
         )
-        return state, Plan(plan.end, h, errors, plan.attempts + 1)
+        return state, plan._replace(h=h, errors=errors, attempts=plan.attempts + 1)
 
     def select(self, plan: Plan, rows: np.ndarray) -> Plan:
         """Plan of the samples ``rows``."""
@@ -294,10 +321,11 @@ class Adaptive:
 
     def fates(self, t: Time, plan: Plan) -> np.ndarray:
         """Whether each sample is under way, has arrived, or cannot go on: `Fate` (B,) or (1,)."""
-        t, h = (np.atleast_1d(to_numpy(v)).reshape(-1) for v in (t, plan.h))
+        now, end = plan.clock(t), plan.clock(plan.end)
+        t, at, h = (np.atleast_1d(to_numpy(v)).reshape(-1) for v in (t, now, plan.h))
         arrived = t == like(np.asarray(plan.end), t)
         # A step that no longer moves the clock is too small, whatever the limit.
-        stuck = (h < self.h_min) & (h < np.abs(plan.end - t)) | (t + h == t)
+        stuck = (h < self.h_min) & (h < np.abs(end - at)) | (at + h == at)
         fate = np.where(stuck, Fate.STEP_TOO_SMALL, Fate.UNDER_WAY)
         if plan.attempts >= self.max_steps:
             fate = np.full(t.shape, Fate.TOO_MANY_STEPS)

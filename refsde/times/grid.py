@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,8 +32,9 @@ class Grid:
 
     Notes
     -----
-    Constructors: `uniform`, `power`, `logsnr`, `karras`; each runs from ``sde.T`` to ``t_end`` in n
-    steps and hits both ends exactly.
+    Constructors: `uniform`, `power`, `logsnr`, `karras`, `polyexponential`; each runs from
+    ``sde.T`` to ``t_end`` in n steps and hits both ends exactly.  `discrete` and `on_levels` keep
+    to the levels of a discrete-time model, `to_data` adds the step onto t = 0.
 
     Examples
     --------
@@ -112,6 +113,74 @@ class Grid:
         _positive("p", p)
         first, last = math.exp(-_lam(sde, sde.T) / p), math.exp(-_lam(sde, end) / p)
         return cls._levels(sde, end, -p * np.log(np.linspace(first, last, n + 1)))
+
+    @classmethod
+    def polyexponential(cls, sde: SDE, n: int, p: float = 1.0, t_end: float | None = None) -> Self:
+        """``n`` steps, log(rho) a polynomial: (1 - u)^p of the way up from the last; 1 is `logsnr`.
+
+        References
+        ----------
+        Crowson (2022), k-diffusion.
+        """
+        end = _end(sde, n, t_end)
+        _positive("p", p)
+        share = 1 - (1 - np.linspace(0.0, 1.0, n + 1)) ** p
+        first, last = _lam(sde, sde.T), _lam(sde, end)
+        return cls._levels(sde, end, first + share * (last - first))
+
+    @classmethod
+    def discrete(
+        cls,
+        sde: SDE,
+        n: int,
+        levels: int = 1000,
+        spacing: Literal["uniform", "quadratic"] = "uniform",
+    ) -> Self:
+        """Return at most ``n`` steps on the levels t = T i / levels of a discrete-time model.
+
+        "quadratic" is DDIM's: levels floor(j^2), j equally spaced up to sqrt(0.8 levels), with T
+        before them.  Levels that coincide are taken once; the last is level 1.
+
+        References
+        ----------
+        Song, Meng and Ermon (2020), appendix D.2; Ho et al. (2020), for the levels.
+        """
+        _end(sde, n, None)
+        _end(sde, levels, None)
+        if spacing == "uniform":
+            numbers = np.round(np.linspace(levels, 1, n + 1))
+        elif spacing == "quadratic":
+            numbers = np.floor(np.linspace(math.sqrt(0.8 * levels), 0.0, n) ** 2)
+            numbers = np.concatenate([[levels], np.maximum(numbers, 1)])
+        else:
+            raise ValueError(f"`spacing` must be 'uniform' or 'quadratic', got {spacing!r}")
+        return cls(sde.T * np.unique(numbers)[::-1] / levels)
+
+    def on_levels(self, sde: SDE, levels: int = 1000) -> Self:
+        """Move every time to the nearest level t = T i / levels, i >= 1; the number of steps stays.
+
+        Times that fall on one level move to the next free ones, as the published code of DEIS fills
+        its grids for discrete-time models.
+        """
+        _end(sde, levels, None)
+        if self.n >= levels:
+            raise ValueError(f"`levels` must exceed the number of steps, {self.n}, got {levels!r}")
+        wanted = np.clip(np.round(np.sort(self.ts) / sde.T * levels), 1, levels)
+        lowest = np.maximum.accumulate(wanted - np.arange(self.n + 1)) + np.arange(self.n + 1)
+        top = levels - np.arange(self.n + 1)[::-1]
+        made = type(self)(sde.T * np.minimum(lowest, top) / levels)
+        return made.reversed() if self.ts[0] > self.ts[-1] else made
+
+    def to_data(self) -> Self:
+        """Return the grid with a last step onto t = 0: sigma = 0, where a step lands on the data.
+
+        Karras et al. count n noise levels and append zero: ``Grid.karras(sde, n - 1).to_data()``.
+        """
+        if self.ts[-1] == 0:
+            return self
+        if self.ts[0] < self.ts[-1]:
+            raise ValueError("`to_data` is for grids that descend, which end at the data")
+        return type(self)((*self.ts, 0.0))
 
     @classmethod
     def _levels(cls, sde: SDE, end: float, lams: np.ndarray) -> Self:

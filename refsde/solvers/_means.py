@@ -1,0 +1,132 @@
+r"""Coefficients of multistep methods: means over each step of a grid, and weights that follow.
+
+A multistep method guesses the mean of m over a step by that of a polynomial through what it knows.
+The polynomial is one in a coordinate, such as t or rho; scaled so that 0 is the start of a step and
+1 its end, its powers have means that depend on the grid alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from refsde._array import exp
+from refsde._types import SDE
+from refsde.solvers._exponential import Leg, Tau, leg, share
+
+__all__ = ["Coordinate", "Phi", "coordinates", "legs", "power_means"]
+
+Coordinate = Literal["t", "rho", "lam", "index"] | Callable[[Any], Any]
+Phi = Callable[[Any], Any]  # of rho: the noise scale of ER-SDE
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)
+NODES, WEIGHTS = 0.5 * (NODES + 1), 0.5 * WEIGHTS  # on [0, 1]
+
+
+def coordinates(coordinate: Coordinate, sde: SDE, ts: tuple[float, ...]) -> list[float]:
+    """Value of the coordinate at every time of a grid; not finite where it has none."""
+    if coordinate == "index":
+        return [float(n) for n in range(len(ts))]
+    if coordinate == "t":
+        return list(ts)
+    if coordinate == "lam":
+        return [float(sde.lam(t)) for t in ts]
+    return [_of_rho(coordinate, float(sde.rho(t))) for t in ts]
+
+
+def _of_rho(coordinate: Any, rho: float) -> float:
+    return rho if coordinate == "rho" else float(coordinate(rho))
+
+
+def legs(sde: SDE, prediction: str, ts: tuple[float, ...], tau: Tau, phi: Phi | None) -> list[Leg]:
+    """The exact pieces of every step of a grid."""
+    steps = list(zip(ts[:-1], ts[1:], strict=True))
+    if prediction == "score":
+        return [_frozen_score(sde, t, s) for t, s in steps]
+    if phi is not None:
+        return [_extended(sde, t, s, phi) for t, s in steps]
+    return [leg(sde, prediction, t, s, tau) for t, s in steps]  # type: ignore[arg-type]
+
+
+def _frozen_score(sde: SDE, t: float, s: float) -> Leg:
+    """Pieces where m is the score: the flow's eps form, with sigma under the integral."""
+    start, h = sde.lam(t), sde.lam(s) - sde.lam(t)
+    lam = start + h * NODES
+    mean = float(WEIGHTS @ (sde.sigma(sde.t_of_lam(lam)) * np.exp(-lam)))
+    return Leg(sde.alpha(s) / sde.alpha(t), sde.alpha(s) * h * mean, -h, 0.0)
+
+
+def _extended(sde: SDE, t: float, s: float, phi: Phi) -> Leg:
+    """Pieces of ER-SDE: x / (alpha phi) moves by the integral of x0 over 1 / phi(rho)."""
+    rho_t, rho_s = sde.rho(t), sde.rho(s)
+    left = float(phi(rho_s) / phi(rho_t)) if rho_s > 0 else 0.0
+    fresh = 1 - (left * rho_t / rho_s) ** 2 if rho_s > 0 else 0.0
+    spread = float(sde.sigma(s)) * math.sqrt(max(fresh, 0.0))
+    return Leg(sde.alpha(s) / sde.alpha(t) * left, sde.alpha(s) * (1 - left), math.nan, spread)
+
+
+def power_means(
+    coordinate: Coordinate,
+    sde: SDE,
+    prediction: str,
+    ts: tuple[float, ...],
+    steps: list[Leg],
+    top: int,
+    phi: Phi | None = None,
+) -> list[list[float]]:
+    """Means of theta^0, ..., theta^top over every step, theta the scaled coordinate.
+
+    In closed form where there is one, else by 64-point Gauss-Legendre quadrature in lam.
+    """
+    uniform = coordinate == "index" or (coordinate == "rho" and prediction == "eps")
+    if uniform:
+        return [[1.0 / (k + 1) for k in range(top + 1)] for _ in steps]
+    if coordinate == "lam" and prediction != "score" and phi is None:
+        return [[share(k, step.tilt) for k in range(top + 1)] for step in steps]
+    if top == 0:
+        return [[1.0] for _ in steps]
+    ends = np.array([float(sde.lam(t)) for t in ts])
+    lam = ends[:-1, None] + np.diff(ends)[:, None] * NODES
+    xi = _along(coordinate, sde, lam)
+    at = np.array(coordinates(coordinate, sde, ts))
+    theta = (xi - at[:-1, None]) / np.diff(at)[:, None]
+    powers = theta[:, :, None] ** np.arange(top + 1)
+    if phi is not None:
+        return _by_parts(coordinate, ends, lam, at, powers, phi)
+    tilt = np.array([step.tilt for step in steps])[:, None]
+    density = np.exp(tilt * NODES - np.maximum(tilt, 0.0)) * WEIGHTS
+    if prediction == "score":
+        density = density * sde.sigma(sde.t_of_lam(lam))
+    means = np.einsum("nq,nqk->nk", density, powers) / density.sum(axis=1)[:, None]
+    return [[1.0, *row[1:]] for row in means.tolist()]
+
+
+def _along(coordinate: Coordinate, sde: SDE, lam: np.ndarray) -> Any:
+    if coordinate == "lam":
+        return lam
+    if coordinate == "t":
+        return sde.t_of_lam(lam)
+    rho = exp(-lam)
+    return rho if coordinate == "rho" else coordinate(rho)  # type: ignore[operator]
+
+
+def _by_parts(
+    coordinate: Coordinate,
+    ends: np.ndarray,
+    lam: np.ndarray,
+    at: np.ndarray,
+    powers: np.ndarray,
+    phi: Phi,
+) -> list[list[float]]:
+    """Means over 1 / phi, by parts: phi need not be differentiated, nor be smooth."""
+    inverse = 1 / np.asarray(phi(np.exp(-lam)))
+    first, last = 1 / np.asarray(phi(np.exp(-ends[:-1]))), 1 / np.asarray(phi(np.exp(-ends[1:])))
+    slope = np.ones_like(lam) if coordinate == "lam" else -np.exp(-lam)  # d xi / d lam
+    slope = slope * (np.diff(ends) / np.diff(at))[:, None]  # d theta / d share of the step
+    k = np.arange(1, powers.shape[2])
+    inner = np.einsum("nq,nqk->nk", inverse * slope * WEIGHTS, powers[:, :, :-1]) * k
+    means = (last[:, None] - inner) / (last - first)[:, None]
+    return [[1.0, *row] for row in means.tolist()]

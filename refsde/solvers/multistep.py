@@ -1,0 +1,386 @@
+r"""Multistep exponential integrators: one engine for DDIM, DEIS, DPM-Solver++, UniPC and others.
+
+A step is exact but for one mean over it, that of the model's prediction m (see
+``refsde.solvers._exponential``).  The engine guesses it by a polynomial through the predictions of
+the last steps: one evaluation a step, whatever the order.  ``t`` is now, ``s`` the target.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+from refsde._array import combine, per_sample, sqrt
+from refsde._types import SDE, Array, Kind, Noise, Orders, Process, State, Time
+from refsde.solvers._exponential import Leg, Tau, lagrange, predicted
+from refsde.solvers._means import Coordinate, Phi, coordinates, legs, power_means
+
+__all__ = ["LastStepRule", "Multistep", "Named", "check_choice", "check_order"]
+
+LastStepRule = Literal["full", "lower", "lower if short"]
+Shortcut = Literal["none", "B1", "B2", "halved", "B2 halved"]
+SHORT = 10  # steps below which the published DPM-Solver++ lowers its last orders
+HIGHEST = 3
+
+
+@dataclass(frozen=True)
+class Multistep:
+    r"""Multistep exponential integrator: the engine of the family, with all its settings.
+
+    .. math:: x_s = \mathrm{keep}\, x_t + \mathrm{reach} \sum_{j=0}^{q} \omega_j\, m_{n-j}
+              + \mathrm{spread}\, z
+
+    where m are predictions at the last q + 1 times, and omega the weights of the polynomial of
+    degree q through them, in a coordinate, averaged over the step.  They depend on the grid alone
+    and are computed once.  One evaluation a step; the first q steps use the history that there is.
+
+    Parameters
+    ----------
+    prediction : {"eps", "x0", "score"}
+        What is interpolated: the noise, the data, or the score (with which the method is poor: it
+        shows why eps is better).
+    coordinate : {"t", "rho", "lam", "index"} or callable
+        In which the polynomial is one.  "index" is the number of the step with a constant weight
+        (iPNDM); a callable is a strictly monotone function of rho, such as
+        ``lambda rho: rho ** (1 / 7)``.
+    order : int
+        Degree q of the polynomial, 0 to 3, as in the DEIS paper: the order of convergence is q + 1.
+    corrector : bool
+        Whether every step but the last is done again with the prediction at its end, which the next
+        step uses too: an order more, at no evaluation.  The path shows the first attempts.
+    last_step_rule : {"full", "lower", "lower if short"}
+        "lower": the last steps use degrees ..., 1, 0, which helps where the last step in lam is
+        large; convergence is then of order 2 at most.  "lower if short": only on grids of fewer
+        than 10 steps, as published for DPM-Solver++.
+    tau : float or callable
+        Amount of noise: 0 is the flow, 1 the reverse SDE with its own noise.  A function of rho is
+        taken at the start of each step.
+    phi : callable, optional
+        Noise scale phi(rho) of ER-SDE, in place of ``tau``; for "x0" in "rho" or "lam".
+    shortcut : {"none", "B1", "B2", "halved", "B2 halved"}
+        Coefficients that were published in place of the exact ones: UniPC's for a polynomial of
+        degree 1, half of the slope (B2, also DPM-Solver++(2M)'s) or something near it (B1);
+        "halved", the missing factor 2 in the curvature of DPM-Solver++(3M).
+    analytic_first : bool
+        Whether the first prediction is that for data N(0, 1), x / sqrt(alpha^2 + sigma^2), and
+        costs no evaluation.  For "eps".
+
+    Raises
+    ------
+    ValueError
+        If a setting is not one of those above; when a run starts, if the grid is shorter than the
+        order, or begins where sigma = 0.
+    TypeError
+        If it runs without a grid: with steps of each sample's own there is no common history.
+
+    Notes
+    -----
+    A step onto sigma = 0 is of degree 0, that is, it lands on the predicted data.  With
+    ``tau = 0`` the method is for the probability flow, in either direction; with noise it is for
+    the reverse SDE, and converges with order 2 at most in law, because the noise makes the
+    predictions rough.
+
+    References
+    ----------
+    Zhang and Chen (2022), Fast Sampling of Diffusion Models with Exponential Integrator, eq. 14 and
+    15; Lu et al. (2022b), DPM-Solver++; Zhao et al. (2023), UniPC; Xue et al. (2023), SA-Solver;
+    Cui et al. (2023), ER-SDE.
+
+    Examples
+    --------
+    >>> import refsde as rs
+    >>> sde, target = rs.VP(), rs.GaussianMixture.ring(8)
+    >>> flow, grid = rs.ProbabilityFlow(sde, target.score(sde)), rs.Grid.power(sde, 10)
+    >>> rs.sample(flow, rs.Multistep("x0", "lam", 2), 100, times=grid, rng=0).nfe[0]
+    np.int64(10)
+    """
+
+    prediction: Literal["eps", "x0", "score"] = "eps"
+    coordinate: Coordinate = "t"
+    order: int = 3
+    corrector: bool = False
+    last_step_rule: LastStepRule = "full"
+    tau: Tau = 0.0
+    phi: Phi | None = None
+    shortcut: Shortcut = "none"
+    analytic_first: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice(self, "prediction", ("eps", "x0", "score"))
+        if not callable(self.coordinate):
+            check_choice(self, "coordinate", ("t", "rho", "lam", "index"), "or a function of rho")
+        check_order(self, "order", 0, HIGHEST)
+        check_choice(self, "last_step_rule", get_args(LastStepRule))
+        check_choice(self, "shortcut", get_args(Shortcut))
+        for name in ("corrector", "analytic_first"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
+        _check_noise(self)
+        if self.analytic_first and self.prediction != "eps":
+            raise ValueError(
+                f"`analytic_first` must be False for prediction {self.prediction!r}: it is for eps"
+            )
+
+    @property
+    def _noisy(self) -> bool:
+        return self.phi is not None or callable(self.tau) or self.tau != 0
+
+    @property
+    def accepts(self) -> frozenset[Kind]:
+        """Kinds of process this is right for: the reverse SDE if there is noise, else the flow."""
+        return frozenset({"reverse"}) if self._noisy else frozenset({"flow"})
+
+    @property
+    def orders(self) -> Orders:
+        """Order of convergence of these settings."""
+        order = self.order + 1 + self.corrector
+        halves = self.order == 2 and "halved" in self.shortcut
+        if self.coordinate == "index" or self.last_step_rule == "lower" or halves:
+            order = min(order, 2)
+        return {"weak": min(order, 2)} if self._noisy else {"flow": order}
+
+    def bind(self, process: Process, ts: tuple[float, ...] | None) -> _Bound:
+        """Compute the coefficients of a grid."""
+        name = type(self).__name__
+        if ts is None:
+            raise TypeError(
+                f"`times` of {name} must be a Grid that all samples share, such as "
+                "Grid.power(sde, 10): its polynomial goes through the last steps, and samples with "
+                "clocks of their own have none in common; under Adaptive use DPMSolver or GGF"
+            )
+        if len(ts) - 1 < self.order:
+            raise ValueError(
+                f"`times` has {len(ts) - 1} steps, fewer than the order {self.order} of {name}: "
+                f"take {self.order} steps or more, or order={len(ts) - 1}"
+            )
+        return _Bound(self, ts, coefficients(self, process.sde, ts))
+
+    def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
+        """Refuse: a step depends on the grid, so that the solver has to be bound to it first."""
+        raise TypeError(
+            f"{type(self).__name__} must see the whole grid before its first step: run it by "
+            "refsde.sample or refsde.iterate, or call solver.bind(process, grid.ts) first"
+        )
+
+
+class Step(NamedTuple):
+    """Numbers of one step: the next state is keep x + spread z + the weighted predictions.
+
+    Attributes
+    ----------
+    keep, spread : float
+        As in `Leg`.
+    weights : tuple of float
+        Of the predictions now and before, the newest first; reach is in them.
+    corrected : tuple of float
+        The same of the corrector, whose first belongs to the prediction at the end; () for none.
+    """
+
+    keep: float
+    spread: float
+    weights: tuple[float, ...]
+    corrected: tuple[float, ...]
+
+
+def coefficients(method: Multistep, sde: SDE, ts: tuple[float, ...]) -> tuple[Step, ...]:
+    """Numbers of every step of a grid."""
+    if not sde.rho(ts[0]) > 0:
+        raise ValueError(
+            f"`times` must begin where sigma > 0, got t = {ts[0]:g}: nothing is predicted there; "
+            "begin at sde.t_end"
+        )
+    inner = ts if sde.rho(ts[-1]) > 0 else ts[:-1]  # a step onto sigma = 0 is of degree 0
+    if method.prediction == "score" and inner is not ts:
+        raise ValueError(
+            f"`times` must end where sigma > 0, got t = {ts[-1]:g}: the score has no limit there; "
+            "end at sde.t_end"
+        )
+    exact = legs(sde, method.prediction, ts, method.tau, method.phi)
+    top = method.order + method.corrector
+    means = power_means(
+        method.coordinate, sde, method.prediction, inner, exact[: len(inner) - 1], top, method.phi
+    )
+    at = coordinates(method.coordinate, sde, inner)
+    made = []
+    for n, step in enumerate(exact):
+        if n == len(inner) - 1:
+            made.append(Step(step.keep, step.spread, (step.reach,), ()))
+            continue
+        degree = _degree(method, n, len(exact))
+        unit = at[n + 1] - at[n]
+        nodes = [(at[n - j] - at[n]) / unit for j in range(degree + 1)]
+        weights = lagrange(nodes, _published(method, step, means[n][: degree + 1]))
+        corrected: tuple[float, ...] = ()
+        if method.corrector and n + 1 < len(exact):
+            corrected = lagrange([1.0, *nodes], _published(method, step, means[n][: degree + 2]))
+        reach = step.reach
+        made.append(
+            Step(
+                step.keep,
+                step.spread,
+                tuple(reach * w for w in weights),
+                tuple(reach * w for w in corrected),
+            )
+        )
+    return tuple(made)
+
+
+def _degree(method: Multistep, n: int, steps: int) -> int:
+    """Degree of the polynomial of step ``n`` of so many: what history and the last steps allow."""
+    lower = method.last_step_rule == "lower" or (
+        method.last_step_rule == "lower if short" and steps < SHORT
+    )
+    return min(method.order, n, steps - 1 - n if lower else n)
+
+
+def _published(method: Multistep, step: Leg, means: list[float]) -> list[float]:
+    """The means of theta^k, but for those that were published otherwise."""
+    if len(means) == 2 and method.shortcut.startswith("B"):
+        half = 0.5
+        if method.shortcut == "B1":
+            half = -0.5 * step.tilt / math.expm1(-step.tilt)
+        return [means[0], half]
+    if len(means) == 3 and "halved" in method.shortcut:
+        return [*means[:2], 0.5 * means[2]]
+    return means
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """The method on one grid, which is what runs."""
+
+    method: Multistep
+    ts: tuple[float, ...]
+    steps: tuple[Step, ...]
+
+    def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
+        """Step from ``state.t`` to ``s``."""
+        n = self.step_of(state.t, s)
+        t, x = state.t, state.x
+        base, history = state.memory or (None, ())
+        m = self.prediction(process, x, t, n)
+        history = (m, *history)
+        if n and (before := self.steps[n - 1]).corrected:
+            x = combine([1.0, *before.corrected], [base, *history])
+        step = self.steps[n]
+        base, known = step.keep, x
+        if step.spread:
+            z = noise.increment(t, s, x) / sqrt(abs(s - t))
+            known, base = step.keep * x + step.spread * process.colour(z), 1.0
+        elif step.corrected:
+            known, base = step.keep * x, 1.0
+        x_s = combine([base, *step.weights], [known, *history])
+        kept = history[: self.method.order + 1]
+        return State(s, x_s, memory=(known if step.corrected else None, kept))
+
+    def step_of(self, t: Time, s: Time) -> int:
+        """Return which step of the grid goes from ``t`` to ``s``."""
+        if not per_sample(t) and not per_sample(s):
+            for n, pair in enumerate(zip(self.ts[:-1], self.ts[1:], strict=True)):
+                if pair == (t, s):
+                    return n
+        raise ValueError(
+            f"{type(self.method).__name__} is bound to a grid from {self.ts[0]:g} to "
+            f"{self.ts[-1]:g}, of which the step from {t!r} to {s!r} is none: bind it again"
+        )
+
+    def prediction(self, process: Process, x: Array, t: Time, n: int) -> Array:
+        """What is interpolated; at the start it may be a formula."""
+        if n == 0 and self.method.analytic_first:
+            alpha, sigma = process.sde.alpha(t), process.sde.sigma(t)
+            return x / sqrt(alpha * alpha + sigma * sigma)
+        return predicted(process, self.method.prediction, x, t)
+
+
+class Named:
+    """A published method: a few parameters, and the engine with the settings they stand for."""
+
+    @property
+    def method(self) -> Any:
+        """The engine that runs, with its settings."""
+        raise NotImplementedError
+
+    @property
+    def accepts(self) -> frozenset[Kind]:
+        """Kinds of process this is right for."""
+        kinds: frozenset[Kind] = self.method.accepts
+        return kinds
+
+    @property
+    def orders(self) -> Orders:
+        """Order of convergence."""
+        orders: Orders = self.method.orders
+        return orders
+
+    def bind(self, process: Process, ts: tuple[float, ...] | None) -> Any:
+        """Compute what depends on the grid."""
+        method = self.method
+        if not hasattr(method, "bind"):
+            return method
+        try:
+            return method.bind(process, ts)
+        except (TypeError, ValueError) as wrong:
+            told = str(wrong).replace(f" {type(method).__name__}", f" {self!r}")
+            raise type(wrong)(told) from None
+
+    def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
+        """Step from ``state.t`` to ``s``."""
+        made: State = self.method(process, state, s, noise)
+        return made
+
+
+# -- checks ---------------------------------------------------------------------------------------
+
+
+def check_order(owner: object, name: str, low: int, high: int) -> None:
+    """Raise unless a field is an int in a range."""
+    value = getattr(owner, name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` of {type(owner).__name__} must be an int, got {value!r}")
+    if not low <= value <= high:
+        raise ValueError(
+            f"`{name}` of {type(owner).__name__} must lie in {low} to {high}, got {value!r}"
+        )
+
+
+def check_choice(owner: object, name: str, known: tuple[str, ...], also: str = "") -> None:
+    """Raise unless a field is one of the known names."""
+    value = getattr(owner, name)
+    if value not in known:
+        names = ", ".join(map(repr, known))
+        raise ValueError(
+            f"`{name}` of {type(owner).__name__} must be one of {names}{also and ' ' + also}, got "
+            f"{value!r}"
+        )
+
+
+def check_tau(owner: object, name: str = "tau") -> None:
+    """Raise unless a field is an amount of noise, a finite number >= 0 or a function of rho."""
+    value = getattr(owner, name)
+    if callable(value):
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"`{name}` must be a number or a function of rho, got {value!r}: try 1.0")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(
+            f"`{name}` must be finite and non-negative, got {value!r}: 0 is the flow, 1 the "
+            "reverse SDE"
+        )
+
+
+def _check_noise(method: Multistep) -> None:
+    check_tau(method)
+    if method.prediction == "score" and method._noisy:
+        raise ValueError(
+            f"`tau` must be 0 for prediction 'score', got {method.tau!r}: use eps or x0"
+        )
+    if method.phi is None:
+        return
+    if not callable(method.phi):
+        raise TypeError(f"`phi` must be a function of rho, got {method.phi!r}: lambda rho: rho**2")
+    if method.prediction != "x0" or method.coordinate not in ("rho", "lam") or method.tau != 0:
+        raise ValueError(
+            "`phi` goes with prediction='x0', a coordinate 'rho' or 'lam' and tau=0, got "
+            f"{method.prediction!r}, {method.coordinate!r} and {method.tau!r}"
+        )
