@@ -229,7 +229,7 @@ class AnalyticDPM:
     >>> score = target.score(sde)
     >>> solver = rs.AnalyticDPM(rs.PosteriorVariance(score))
     >>> abs(rs.exact.weak_error(rs.ReverseSDE(sde, score), solver, 4).size) < 1e-12
-    np.True_
+    True
     """
 
     variance: Callable[[float], float]
