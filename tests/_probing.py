@@ -205,19 +205,33 @@ class Louder:
         return dw * self.scale, area * self.scale
 
 
+class _Altered:
+    """A solver, bound to a grid where it wants to be, with something done to every step."""
+
+    def __init__(self, solver: Any, step: Callable[..., Any]) -> None:
+        self.solver, self.step = solver, step
+
+    def bind(self, process: Any, ts: Any) -> _Altered:
+        bind = getattr(self.solver, "bind", None)
+        return self if bind is None else _Altered(bind(process, ts), self.step)
+
+    def __call__(self, process: Any, state: Any, s: Any, noise: Any) -> Any:
+        return self.step(self.solver, process, state, s, noise)
+
+
 def louder(solver: Any, scale: float = 1.001) -> Any:
     """The solver with its noise too large, by a tenth of a percent if not told otherwise."""
-    return lambda process, state, s, noise: solver(process, state, s, Louder(noise, scale))
+    return _Altered(solver, lambda solver, p, x, s, noise: solver(p, x, s, Louder(noise, scale)))
 
 
 def scaled_score(solver: Any, scale: float) -> Any:
     """The solver with a scaled score: 1/2 confuses the SDE with the flow, -1 is a lost sign."""
 
-    def step(process: Any, state: Any, s: Any, noise: Any) -> Any:
+    def step(solver: Any, process: Any, state: Any, s: Any, noise: Any) -> Any:
         score = process.score
         return solver(replace(process, score=lambda x, t: scale * score(x, t)), state, s, noise)
 
-    return step
+    return _Altered(solver, step)
 
 
 Mutant = Callable[[Any], Any]

@@ -38,6 +38,8 @@ class Case:
         Whether samples of a block influence each other, as documented.
     fixed : int
         Evaluations at the start of a run, beside those of its steps.
+    settled : bool
+        Whether its order shows to 0.05 on the grids of the tests.
     """
 
     name: str
@@ -46,10 +48,21 @@ class Case:
     cost: int | None
     coupled: bool = False
     fixed: int = 0
+    settled: bool = True
 
 
 def _pc(predictor: Any, corrector: Any, order: str = "code") -> Any:
     return rs.PredictorCorrector(predictor, corrector, order)
+
+
+def _third(rho: Any) -> Any:
+    """A coordinate of one's own."""
+    return rho ** (1 / 3)
+
+
+def _little(t: float) -> float:
+    """A posterior variance, not that of any data."""
+    return 0.01 * t
 
 
 BOTH = ("reverse", "flow")
@@ -87,6 +100,29 @@ SOLVERS = [
     Case("sea", rs.SEA(), NOISY, 1),
     Case("rk45", rs.EmbeddedRK(), ("flow",), 6, fixed=1),
     Case("rk23", rs.EmbeddedRK("RK23"), ("flow",), 3, fixed=1),
+    Case("tab", rs.TAB(2), ("flow",), 1),
+    Case("tab-0", rs.TAB(0), ("flow",), 1),
+    Case("tab-noise", rs.TAB(1, tau=1.0), ("reverse",), 1, settled=False),
+    Case("rho-ab", rs.RhoAB(1), ("flow",), 1),
+    Case("ipndm", rs.IPNDM(3), ("flow",), 1, settled=False),
+    Case("ipndm-heun", rs.IPNDM(3, "heun"), ("flow",), 1, fixed=1, settled=False),
+    Case("multistep", rs.Multistep("x0", _third, 2), ("flow",), 1),
+    Case("frozen-score", rs.Multistep("score", "t", 0), ("flow",), 1),
+    Case("unipc", rs.UniPC(3), ("flow",), 1),
+    Case("dpm-pp", rs.DPMSolverPP(2), ("flow",), 1),
+    Case("dpm-pp-2s", rs.DPMSolverPP(2, singlestep=True), ("flow",), 2),
+    Case("dpm-2", rs.DPMSolver(2), ("flow",), 2),
+    Case("dpm-3", rs.DPMSolver(3, variant="taylor", inner="t"), ("flow",), 3),
+    Case("rho-rk", rs.RhoRK("3vdhouwen"), ("flow",), 3),
+    Case("exponential-rk", rs.ExponentialRK(rs.RhoRK("2heun").method.tableau), ("flow",), 2),
+    Case("churn", rs.Churn(churn=1.0), ("flow",), 2),
+    Case("sde-dpm-pp", rs.SDEDPMSolverPP(3, 0.7), ("reverse",), 1),
+    Case("sde-dpm-pp-2s", rs.SDEDPMSolverPP(2, singlestep=True), ("reverse",), 2),
+    Case("seeds", rs.SEEDS(2), ("reverse",), 2),
+    Case("sa-solver-1", rs.SASolver(1, 0.7), ("reverse",), 1),
+    Case("sa-solver", rs.SASolver(2, 0.8, low=0.05, high=20.0), ("reverse",), 1),
+    Case("er-sde-2", rs.ERSDE(2), ("reverse",), 1),
+    Case("analytic-dpm", rs.AnalyticDPM(_little, 0.5), ("reverse",), 1),
     Case("blackbox", rs.BlackBox("RK23", 1e-3, 1e-3), ("flow",), None, True),
     Case("blackbox-alone", rs.BlackBox("RK23", 1e-3, 1e-3, coupled=False), ("flow",), None),
 ]

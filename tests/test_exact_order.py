@@ -80,20 +80,22 @@ def test_the_known_limits() -> None:
 
 
 DECLARED = [
-    pytest.param(case.solver, kind, id=f"{case.name}-{kind}")
+    pytest.param(case.solver, kind, 0.05 if case.settled else 0.25, id=f"{case.name}-{kind}")
     for case in SOLVERS
     for kind in ("weak", "strong", "flow")
     if case.solver.orders.get(kind, 3) <= 2  # higher ones are at rounding on one Gaussian
 ]
 
 
-@pytest.mark.parametrize(("solver", "kind"), DECLARED)
-def test_every_solver_has_the_orders_that_it_declares(solver: Any, kind: Any) -> None:
+@pytest.mark.parametrize(("solver", "kind", "within"), DECLARED)
+def test_every_solver_has_the_orders_that_it_declares(
+    solver: Any, kind: Any, within: float
+) -> None:
     got = order(FLOW if kind == "flow" else REVERSE, solver, kind, steps=LADDER, grid=to_0_2)
     assert got.declared == solver.orders[kind]
     # Methods of strong order 1.5 are of order 2 where the drift is affine.
-    assert abs(got.slope - math.ceil(got.declared)) < 0.05
-    assert got.limit < 1e-6 and got.holds(within=0.05)
+    assert abs(got.slope - math.ceil(got.declared)) < within
+    assert got.limit < 1e-6 and got.holds(within=within)
 
 
 def test_solvers_without_orders_have_none() -> None:
@@ -119,6 +121,8 @@ def test_solvers_without_orders_have_none() -> None:
         "pc-batch": "not affine",
         "blackbox": "not affine",  # error control, of the whole batch
         "blackbox-alone": "not affine",
+        "churn": "converges",  # its noise depends on the number of steps
+        "sa-solver": "converges",  # its noise jumps inside a step
     }
 
 

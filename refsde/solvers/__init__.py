@@ -2,10 +2,10 @@
 
 from refsde.solvers.adaptive import GGF, Lamba
 from refsde.solvers.blackbox import BlackBox
-from refsde.solvers.churn import AnalyticDPM, Churn, PosteriorVariance
+from refsde.solvers.churn import AnalyticDPM, Churn
 from refsde.solvers.corrector import AnnealedLangevin, Langevin, PredictorCorrector
 from refsde.solvers.deis import IPNDM, TAB, RhoAB, RhoRK
-from refsde.solvers.dpm import DPMSolver, DPMSolverFast, DPMSolverPP, UniPC
+from refsde.solvers.dpm import DPMSolver, DPMSolverPP, UniPC
 from refsde.solvers.embedded import EmbeddedRK
 from refsde.solvers.euler import EulerMaruyama, Heun
 from refsde.solvers.exponential_sde import ERSDE, SEEDS, SASolver, SDEDPMSolverPP
@@ -33,7 +33,6 @@ __all__ = [
     "BlackBox",
     "Churn",
     "DPMSolver",
-    "DPMSolverFast",
     "DPMSolverPP",
     "EmbeddedRK",
     "EulerMaruyama",
@@ -43,7 +42,6 @@ __all__ = [
     "Langevin",
     "Multistep",
     "OneStep",
-    "PosteriorVariance",
     "PredictorCorrector",
     "ReverseDiffusion",
     "RhoAB",

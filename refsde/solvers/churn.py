@@ -14,7 +14,7 @@ from refsde._types import Kind, Noise, Orders, Process, Solver, State, Time
 from refsde.noise import Gaussian
 from refsde.solvers.deis import RhoRK
 
-__all__ = ["AnalyticDPM", "Churn", "PosteriorVariance"]
+__all__ = ["AnalyticDPM", "Churn"]
 
 MOST = math.sqrt(2) - 1  # by which a level is raised
 
@@ -154,14 +154,6 @@ class PosteriorVariance:
     References
     ----------
     Bao et al. (2022), Analytic-DPM, theorem 1.
-
-    Examples
-    --------
-    >>> import refsde as rs
-    >>> sde = rs.VP()
-    >>> variance = rs.PosteriorVariance(rs.GaussianMixture([1.0], [[0.0]], [1.0]).score(sde))
-    >>> abs(variance(0.3) - sde.sigma(0.3) ** 2) < 1e-12
-    True
     """
 
     score: Any
@@ -173,7 +165,7 @@ class PosteriorVariance:
         if not (hasattr(self.score, "target") and hasattr(self.score, "sde")):
             raise TypeError(
                 f"`score` must be that of a target, target.score(sde), got {self.score!r}: of "
-                "another score give Analytic-DPM a function of t"
+                "another score give AnalyticDPM a function of t"
             )
         x0 = self.score.target.sample(self.n, rng=self.rng)
         z = np.asarray(Gaussian(self.rng).start(np.zeros(x0.shape)))
@@ -204,7 +196,7 @@ class AnalyticDPM:
     Parameters
     ----------
     variance : callable
-        ``variance(t)``, the mean posterior variance: `PosteriorVariance` of a score, or your own.
+        ``variance(t)``, the mean of tr Cov(x_0 | x_t) / d; `of` makes it of a target's score.
     eta : float
         Amount of fresh noise as in `DDIM`, in [0, 1].
 
@@ -227,7 +219,7 @@ class AnalyticDPM:
     >>> import refsde as rs
     >>> sde, target = rs.VP(), rs.GaussianMixture([1.0], [[0.7]], [0.25])
     >>> score = target.score(sde)
-    >>> solver = rs.AnalyticDPM(rs.PosteriorVariance(score))
+    >>> solver = rs.AnalyticDPM.of(score)
     >>> abs(rs.exact.weak_error(rs.ReverseSDE(sde, score), solver, 4).size) < 1e-12
     True
     """
@@ -241,11 +233,19 @@ class AnalyticDPM:
         if not callable(self.variance):
             raise TypeError(
                 f"`variance` must be a function of t, got {self.variance!r}: "
-                "PosteriorVariance(target.score(sde))"
+                "use AnalyticDPM.of(target.score(sde))"
             )
         number = isinstance(self.eta, int | float) and not isinstance(self.eta, bool)
         if not (number and 0 <= self.eta <= 1):
             raise ValueError(f"`eta` must lie in [0, 1], got {self.eta!r}: 1 is DDPM's noise")
+
+    @classmethod
+    def of(cls, score: Any, eta: float = 1.0, *, n: int = 4096, rng: Any = 0) -> AnalyticDPM:
+        """Solver for the score of a target: exact for a Gaussian, else from ``n`` draws.
+
+        The same draws are used at all times, so that the variance is a smooth function of t.
+        """
+        return cls(PosteriorVariance(score, n, rng), eta)
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""

@@ -21,7 +21,7 @@ from refsde.solvers.multistep import (
 from refsde.solvers.runge_kutta import ExponentialRK, Tableau, Through
 from refsde.times import Adaptive
 
-__all__ = ["DPMSolver", "DPMSolverFast", "DPMSolverPP", "UniPC", "singlestep"]
+__all__ = ["DPMSolver", "DPMSolverPP", "UniPC", "singlestep"]
 
 FIRST = Through((0,))
 
@@ -108,6 +108,14 @@ class DPMSolver(Named):
         tableau = singlestep(self.order, self.r, self.variant == "taylor")
         return ExponentialRK(tableau, "eps", self.inner, rtol=self.rtol, atol=self.atol)
 
+    @classmethod
+    def fast(cls, nfe: int, order: int = 3, **options: Any) -> DPMSolverFast:
+        """DPM-Solver-fast: orders combined so that ``nfe`` evaluations are met exactly.
+
+        Run it on a grid of ``solver.steps`` steps; options are ``variant`` and ``inner``.
+        """
+        return DPMSolverFast(nfe, order, **options)
+
     @property
     def default_times(self) -> Adaptive | None:
         """What ``times=None`` means: the published controller; order 1 has none."""
@@ -159,7 +167,7 @@ class DPMSolverFast:
     Examples
     --------
     >>> import refsde as rs
-    >>> rs.DPMSolverFast(20).plan
+    >>> rs.DPMSolver.fast(20).plan
     (3, 3, 3, 3, 3, 3, 2)
     """
 

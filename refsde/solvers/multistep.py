@@ -136,6 +136,8 @@ class Multistep:
         """Order of convergence of these settings."""
         order = self.order + 1 + self.corrector
         halves = self.order == 2 and "halved" in self.shortcut
+        if callable(self.tau):
+            return {}  # a jump of tau inside a step: of first order, by a factor that varies
         if self.coordinate == "index" or self.last_step_rule == "lower" or halves:
             order = min(order, 2)
         return {"weak": min(order, 2)} if self._noisy else {"flow": order}
@@ -154,7 +156,8 @@ class Multistep:
                 f"`times` has {len(ts) - 1} steps, fewer than the order {self.order} of {name}: "
                 f"take {self.order} steps or more, or order={len(ts) - 1}"
             )
-        return _Bound(self, ts, coefficients(self, process.sde, ts))
+        places = {pair: n for n, pair in enumerate(zip(ts[:-1], ts[1:], strict=True))}
+        return _Bound(self, places, coefficients(self, process.sde, ts))
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Refuse: a step depends on the grid, so that the solver has to be bound to it first."""
@@ -251,7 +254,7 @@ class _Bound:
     """The method on one grid, which is what runs."""
 
     method: Multistep
-    ts: tuple[float, ...]
+    places: dict[tuple[float, float], int]  # (t, s) of every step, and its number
     steps: tuple[Step, ...]
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
@@ -276,13 +279,11 @@ class _Bound:
 
     def step_of(self, t: Time, s: Time) -> int:
         """Return which step of the grid goes from ``t`` to ``s``."""
-        if not per_sample(t) and not per_sample(s):
-            for n, pair in enumerate(zip(self.ts[:-1], self.ts[1:], strict=True)):
-                if pair == (t, s):
-                    return n
+        if not per_sample(t) and not per_sample(s) and (t, s) in self.places:
+            return self.places[t, s]
         raise ValueError(
-            f"{type(self.method).__name__} is bound to a grid from {self.ts[0]:g} to "
-            f"{self.ts[-1]:g}, of which the step from {t!r} to {s!r} is none: bind it again"
+            f"{type(self.method).__name__} is bound to a grid of {len(self.places)} steps, none of "
+            f"which goes from {t!r} to {s!r}: bind it to the grid that it runs on"
         )
 
     def prediction(self, process: Process, x: Array, t: Time, n: int) -> Array:

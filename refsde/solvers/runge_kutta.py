@@ -170,17 +170,16 @@ class ExponentialRK:
         whole = leg(sde, self.prediction, t, s, self.tau)
         if not per_sample(s) and sde.rho(s) == 0:
             return State(s, whole.keep * x + whole.reach * first, memory=state.memory)
-        times = self._stages(sde, t, s)
-        nodes = _nodes(sde, times, s)
+        at = self._stages(sde, t, s)  # and s itself, where no stage is evaluated
+        nodes = _nodes(sde, at, s)
         values, carried = [first], None
-        for i in range(1, len(times) + 1):
-            now, here = times[i - 1], times[i] if i < len(times) else s
-            part = leg(sde, self.prediction, t, here, self.tau) if i < len(times) else whole
-            weights = self.tableau.weights[i - 1](nodes, part.tilt)
-            carried = self._noise(process, carried, now, here, x, noise)
-            x_i = _moved(part, x, weights, values, carried)
-            if i < len(times):
-                values.append(model(process, x_i, here))
+        for i, weights in enumerate(self.tableau.weights, start=1):
+            last = i == len(self.tableau.weights)
+            part = whole if last else leg(sde, self.prediction, t, at[i], self.tau)
+            carried = self._noise(process, carried, at[i - 1], at[i], x, noise)
+            x_i = _moved(part, x, weights(nodes, part.tilt), values, carried)
+            if not last:
+                values.append(model(process, x_i, at[i]))
         if self.tableau.low is None:
             return State(s, x_i)
         low = _moved(whole, x, self.tableau.low(nodes, whole.tilt), values, carried)
@@ -189,8 +188,8 @@ class ExponentialRK:
         return State(s, x_i, error, memory=(low,), reuse=(first,))
 
     def _stages(self, sde: SDE, t: Time, s: Time) -> list[Time]:
-        """Times of the stages; a share of one is s itself, unrounded."""
-        return [t, *(s if c == 1 else self._at(sde, t, s, c) for c in self.tableau.shares)]
+        """Times of the stages, and s; a share of one is s itself, unrounded."""
+        return [t, *(s if c == 1 else self._at(sde, t, s, c) for c in self.tableau.shares), s]
 
     def _at(self, sde: SDE, t: Time, s: Time, c: float) -> Time:
         if self.placement == "t":

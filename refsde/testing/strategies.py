@@ -16,24 +16,39 @@ from refsde._types import SDE, Kind
 from refsde.sde import EDM, VE, VP, Cosine, LinearSDE, SubVP, Tabulated
 from refsde.solvers import (
     DDIM,
+    ERSDE,
     GGF,
+    IPNDM,
     SEA,
+    SEEDS,
     SOSRA,
     SOSRA2,
     SRA1,
     SRA2,
     SRA3,
+    TAB,
+    AnalyticDPM,
     Ancestral,
     AnnealedLangevin,
+    Churn,
+    DPMSolver,
+    DPMSolverPP,
     EmbeddedRK,
     EulerMaruyama,
+    ExponentialRK,
     Heun,
     Lamba,
     Langevin,
+    Multistep,
     OneStep,
     PredictorCorrector,
     ReverseDiffusion,
+    RhoAB,
+    RhoRK,
+    SASolver,
+    SDEDPMSolverPP,
     ShARK,
+    UniPC,
 )
 from refsde.targets import GaussianMixture
 from refsde.times import Grid
@@ -230,6 +245,11 @@ def times(sde: SDE, *, t_end: float | None = None, noise_end: bool = True) -> Se
     return st.one_of(share.map(even), share.map(by_scale))
 
 
+def _little(t: float) -> float:
+    """A posterior variance, not that of any data."""
+    return 0.01 * t
+
+
 @st.composite
 def time_grids(
     draw: DrawFn, sde: SDE, *, steps: Range = (1, 12), t_end: float | None = None
@@ -342,6 +362,12 @@ def solvers(
         *(EmbeddedRK("RK45"), EmbeddedRK("RK23")),
         *(GGF(), GGF(extrapolate=False), Lamba(), Lamba(extrapolate=True)),
         *(SRA1(), SRA2(), SRA3(), SOSRA(), SOSRA2(), ShARK(), SEA(), SEA(c=0.0)),
+        # no longer history than two: they run on any grid
+        *(TAB(1), TAB(1, tau=1.0), RhoAB(1), IPNDM(2), Multistep("score", "t", 0)),
+        *(DPMSolverPP(2), DPMSolverPP(2, singlestep=True), UniPC(2), UniPC(2, prediction="eps")),
+        *(RhoRK("2heun"), RhoRK("3kutta"), DPMSolver(2), DPMSolver(3), Churn(churn=1.0)),
+        *(SDEDPMSolverPP(2), SDEDPMSolverPP(2, singlestep=True), SEEDS(2), SASolver(2, 0.5)),
+        *(ERSDE(1), ERSDE(2), ExponentialRK(RhoRK().method.tableau), AnalyticDPM(_little)),
         *(PredictorCorrector(p, c) for p in predictors for c in correctors),
         PredictorCorrector(None, Langevin(0.1, steps=2)),
     ]
