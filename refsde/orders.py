@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
-import numpy as np
-
 from refsde import exact
 from refsde._array import one_blas_thread
 from refsde._order_table import OrderTable, Problem, Row
@@ -20,9 +18,19 @@ from refsde._progress import progress_bar
 from refsde._types import SDE, OrderKind, Process
 from refsde._users import is_users, line_of, load, raised
 from refsde.process import ProbabilityFlow, ReverseSDE
-from refsde.race import SOLVERS as RACERS
-from refsde.race import Entry
-from refsde.solvers import DDIM, GGF, Ancestral, Lamba, OneStep
+from refsde.racers import SOLVERS as RACERS
+from refsde.racers import Entry
+from refsde.solvers import (
+    DDIM,
+    ERSDE,
+    GGF,
+    AnalyticDPM,
+    Ancestral,
+    ExponentialRK,
+    Lamba,
+    OneStep,
+    RhoRK,
+)
 from refsde.testing._solver_case import MODES, MODES_LADDER, modes_grid
 
 __all__ = ["KINDS", "SOLVERS", "STEPS", "OrderTable", "Problem", "Row", "measure", "run"]
@@ -31,9 +39,9 @@ KINDS: tuple[OrderKind, ...] = get_args(OrderKind)
 STEPS = (64, 128, 256, 512, 1024)
 
 
-def _er_sde(rho: Any) -> Any:
-    """Noise scale rho (e^(rho^0.3) + 10), the one that ER-SDE's authors prefer."""
-    return rho * (np.exp(rho**0.3) + 10)
+def _certain(t: float) -> float:
+    """No posterior variance."""
+    return 0.0
 
 
 SOLVERS: Mapping[str, Entry] = {
@@ -48,7 +56,18 @@ SOLVERS: Mapping[str, Entry] = {
     "lamba-flow": Entry(
         "flow", lambda sde: Lamba(extrapolate=True), False, "Lamba's pair on the flow, extrapolated"
     ),
-    "er-sde": Entry("reverse", lambda sde: OneStep.er_sde(_er_sde), False, "first-order ER-SDE"),
+    "analytic-dpm": Entry(
+        "reverse", lambda sde: AnalyticDPM(_certain), False, "Analytic-DPM, without its variance"
+    ),
+    "exponential-rk": Entry(
+        "flow",
+        lambda sde: ExponentialRK(RhoRK("2heun").method.tableau, "x0"),
+        False,
+        "Heun's weights on the data prediction",
+    ),
+    "er-sde": Entry(
+        "reverse", lambda sde: OneStep.er_sde(ERSDE().phi), False, "first-order ER-SDE"
+    ),
 }
 
 

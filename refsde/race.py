@@ -18,160 +18,18 @@ from typing import Any
 import numpy as np
 
 from refsde import exact, measure
-from refsde._types import SDE, Kind, Process, Solver
+from refsde._types import SDE, Process
 from refsde.integrate import sample
 from refsde.noise import Gaussian
 from refsde.process import ProbabilityFlow, ReverseSDE
+from refsde.racers import GRIDS, SOLVERS, Entry
 from refsde.solution import Solution
-from refsde.solvers import (
-    DDIM,
-    GGF,
-    SEA,
-    SOSRA,
-    SOSRA2,
-    SRA1,
-    SRA2,
-    SRA3,
-    Ancestral,
-    AnnealedLangevin,
-    BlackBox,
-    EmbeddedRK,
-    EulerMaruyama,
-    Heun,
-    Lamba,
-    Langevin,
-    OneStep,
-    PredictorCorrector,
-    ReverseDiffusion,
-    ShARK,
-)
 from refsde.times import Grid
 
 __all__ = ["GRIDS", "SOLVERS", "Course", "Entry", "Race", "estimate", "run"]
 
 FLOW_ROWS = 256  # samples whose distance to the exact flow is measured
 FLOW_RTOL = 1e-8
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A runner: what it integrates and how, for a given SDE.
-
-    Attributes
-    ----------
-    kind : {"reverse", "flow"}
-        The process it runs on.
-    make : callable
-        ``make(sde) -> solver``.
-    default : bool
-        Whether it runs unless others are named.
-    says : str
-        One line for ``--help``.
-    """
-
-    kind: Kind
-    make: Callable[[SDE], Solver]
-    default: bool
-    says: str
-
-
-def _snr(sde: SDE) -> float:
-    """Signal-to-noise ratio of the corrector: the papers' values, which differ by two orders."""
-    return 0.16 if sde.f(0.5 * sde.T) == 0 else 0.01
-
-
-def _range(sde: SDE) -> tuple[float, float]:
-    """Range of the data for which Gotta Go Fast was published: [0, 1] under VE, else [-1, 1]."""
-    return (0.0, 1.0) if sde.f(0.5 * sde.T) == 0 else (-1.0, 1.0)
-
-
-SOLVERS: Mapping[str, Entry] = {
-    "em": Entry("reverse", lambda sde: EulerMaruyama(), True, "Euler-Maruyama"),
-    "heun-sde": Entry("reverse", lambda sde: Heun(), True, "Heun on the reverse SDE"),
-    "reverse-diffusion": Entry(
-        "reverse", lambda sde: ReverseDiffusion(), True, "reverse diffusion sampler"
-    ),
-    "ancestral": Entry(
-        "reverse", lambda sde: Ancestral(), True, "ancestral sampling, published variance"
-    ),
-    "ddim-1": Entry(
-        "reverse", lambda sde: DDIM(1.0), True, "DDIM with eta = 1 (DDPM, posterior variance)"
-    ),
-    "pc": Entry(
-        "reverse",
-        # batch norms, as published: those of a single sample blow up in the plane
-        lambda sde: PredictorCorrector(ReverseDiffusion(), Langevin(_snr(sde), norm="batch")),
-        True,
-        "predictor-corrector: reverse diffusion and one Langevin step",
-    ),
-    "euler": Entry("flow", lambda sde: EulerMaruyama(), True, "Euler on the probability flow"),
-    "heun": Entry("flow", lambda sde: Heun(), True, "Heun on the probability flow"),
-    "ddim": Entry("flow", lambda sde: DDIM(0.0), True, "DDIM, deterministic"),
-    "rk45": Entry(
-        "flow", lambda sde: BlackBox(), True, "SciPy's RK45, its tolerance set to the budget"
-    ),
-    "ggf": Entry(
-        "reverse", lambda sde: GGF.of_range(*_range(sde)), True, "Gotta Go Fast, published settings"
-    ),
-    "ggf-tuned": Entry("reverse", lambda sde: GGF.tuned(), True, "the same, fewest evaluations"),
-    "ggf-safe": Entry(
-        "reverse", lambda sde: GGF.safe(), False, "the same, with limited growth of steps"
-    ),
-    "lamba": Entry("reverse", lambda sde: Lamba(), False, "Lamba's adaptive Euler-Maruyama"),
-    "sra1": Entry("reverse", lambda sde: SRA1(), False, "SRA1, fixed steps (strong order 1.5)"),
-    "sra2": Entry("reverse", lambda sde: SRA2(), False, "SRA2"),
-    "sra3": Entry("reverse", lambda sde: SRA3(), False, "SRA3"),
-    "sosra": Entry("reverse", lambda sde: SOSRA(), False, "SOSRA"),
-    "sosra2": Entry("reverse", lambda sde: SOSRA2(), False, "SOSRA2"),
-    "shark": Entry("reverse", lambda sde: ShARK(), False, "ShARK"),
-    "sea": Entry("reverse", lambda sde: SEA(), False, "shifted Euler with additive noise"),
-    "rk45-each": Entry("flow", lambda sde: EmbeddedRK(), False, "RK45 with steps for each sample"),
-    "rk23-each": Entry(
-        "flow", lambda sde: EmbeddedRK("RK23"), False, "RK23 with steps for each sample"
-    ),
-    "ancestral-posterior": Entry(
-        "reverse", lambda sde: Ancestral("posterior"), False, "ancestral, posterior variance"
-    ),
-    "ddim-0.5": Entry("reverse", lambda sde: DDIM(0.5), False, "DDIM with eta = 0.5"),
-    "sde-dpm": Entry(
-        "reverse",
-        lambda sde: OneStep.sde_dpm(0.5),
-        False,
-        "first-order SDE-DPM-Solver++, tau = 0.5",
-    ),
-    "reverse-diffusion-flow": Entry(
-        "flow", lambda sde: ReverseDiffusion(), False, "reverse diffusion on the flow"
-    ),
-    "pc-annealed": Entry(
-        "reverse",
-        lambda sde: PredictorCorrector(ReverseDiffusion(), AnnealedLangevin(_snr(sde))),
-        False,
-        "predictor-corrector with annealed Langevin",
-    ),
-    "rk23": Entry(
-        "flow", lambda sde: BlackBox("RK23"), False, "SciPy's RK23, its tolerance set to the budget"
-    ),
-    "dop853": Entry(
-        "flow",
-        lambda sde: BlackBox("DOP853"),
-        False,
-        "SciPy's DOP853, its tolerance set to the budget",
-    ),
-}
-
-
-def _uniform(sde: SDE, n: int) -> Grid:
-    return Grid.uniform(sde, n)
-
-
-GRIDS: Mapping[str, Callable[[SDE, int], Grid]] = {
-    # EDM's clock is the noise level itself: equal steps of it would spend all but one on noise
-    "auto": lambda sde, n: Grid.karras(sde, n) if sde.T > 1 else Grid.uniform(sde, n),
-    "uniform": _uniform,
-    "quadratic": lambda sde, n: Grid.power(sde, n, 2.0),
-    "logsnr": Grid.logsnr,
-    "karras": Grid.karras,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +47,7 @@ class Course:
     rng : int
         Seed, the same for every solver: they share their starts and noises.
     grid : str
-        Key of `GRIDS`.
+        Key of `GRIDS`; "auto" is for every solver the grid that it was published on.
     name : str
         Of the target, for titles.
     data : array (N, d) or None
@@ -214,6 +72,11 @@ class Course:
         made = ReverseSDE if SOLVERS[name].kind == "reverse" else ProbabilityFlow
         return made(self.sde, self.target.score(self.sde, fast=True))
 
+    def times(self, name: str) -> Callable[[int], Grid]:
+        """Grid of any number of steps: the course's own, or else what the solver is known on."""
+        own = SOLVERS[name].grid if self.grid == "auto" else self.grid
+        return partial(GRIDS[own], self.sde)
+
     def starts(self, n: int) -> np.ndarray:
         """States (n, d) at T from which the first ``n`` samples of every run set out."""
         z = Gaussian(self.rng).on(np.arange(n)).start(np.zeros((n, self.target.dim)))
@@ -222,7 +85,7 @@ class Course:
     def sample(self, name: str, budget: int, n: int, **options: Any) -> Solution:
         """Draw ``n`` samples with the solver ``name`` within a budget; options go to `sample`."""
         process, solver = self.process(name), SOLVERS[name].make(self.sde)
-        times = partial(GRIDS[self.grid], self.sde)
+        times = self.times(name)
         fitting = measure.within_budget(process, solver, budget, times=times, rng=self.rng)
         if fitting is None:
             raise ValueError(
@@ -424,7 +287,7 @@ def run(
         budgets,
         n=course.n,
         metrics={name: column.value for name, column in columns.items()},
-        times=partial(GRIDS[course.grid], course.sde),
+        times={name: course.times(name) for name in names},
         rng=course.rng,
         workers=workers,
         progress=progress,

@@ -196,7 +196,7 @@ def test_a_solver_that_refuses_the_sde_is_skipped_and_said() -> None:
 
 
 def test_a_price_that_does_not_rise_cannot_be_budgeted() -> None:
-    with pytest.raises(ValueError, match=r"`nfe` cannot be spent .* \(5 in 2 steps, 5 in 4\)"):
+    with pytest.raises(ValueError, match=r"`nfe` cannot be spent .* \(5 in 4 steps, 5 in 6\)"):
         within_budget(FLOW, Costs(lambda k: 0, first=5), 10)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import refsde as rs
+import refsde.solvers
 from refsde import orders
 from refsde._users import is_users, load
 from refsde.exact import Order
@@ -160,13 +161,22 @@ def table() -> orders.OrderTable:
     return orders.run(list(orders.SOLVERS))
 
 
+ONE_STEP = {
+    name
+    for name, entry in orders.SOLVERS.items()
+    if not isinstance(entry.make(rs.VP()), refsde.solvers.multistep.Named | rs.Multistep)
+}
+
+
 def test_every_declared_order_is_met(table: orders.OrderTable) -> None:
     assert table.good
     for found in table.rows:
         assert found.verdict == "met", found.line()
         assert found.declared is not None
-        # Strong order 1.5 is 2 where the drift is affine; 3 and 5 have not settled on three modes.
-        slack = 0.02 if found.declared <= 2 else 0.1 * found.declared
+        # Strong order 1.5 is 2 where the drift is affine; higher ones have not settled on three
+        # modes, and those of methods with a history settle late.
+        early = found.declared <= 2 and found.solver in ONE_STEP
+        slack = 0.02 if early else 0.1 * found.declared
         assert abs(found.slope - math.ceil(found.declared)) < slack
         extrapolated = found.extrapolated or found.order
         assert extrapolated is not None and extrapolated.limit < 2e-8
@@ -197,7 +207,7 @@ def test_the_table_holds_every_order_that_the_package_declares(table: orders.Ord
                 if at.kind == process[kind] and type(at.make(REFERENCE.sde)) is type(solver)
             ]
             assert any((other, kind) in rows for other in same), (name, kind)
-    assert set(table.undeclared) == {"pc", "pc-annealed", "rk45", "rk23", "dop853"}
+    assert set(table.undeclared) == {"pc", "pc-annealed", "rk45", "rk23", "dop853", "churn"}
 
 
 def test_every_solver_class_is_in_the_table() -> None:
@@ -252,7 +262,7 @@ def test_the_table_says_it_all(table: orders.OrderTable) -> None:
     assert all(line[width:] == "met" for line in lines[4 : 4 + len(table.rows)])  # columns line up
     judged = len(table.rows)
     assert f"{judged} of {judged} declared orders met" in lines
-    assert "without an order of these kinds: pc, rk45, pc-annealed, rk23, dop853" in lines
+    assert "without an order of these kinds: pc, rk45, churn, pc-annealed, rk23, dop853" in lines
 
 
 def test_json_holds_the_numbers(table: orders.OrderTable) -> None:

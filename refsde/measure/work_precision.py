@@ -23,6 +23,7 @@ from refsde.times import Adaptive, Grid
 
 __all__ = ["Record", "WorkPrecision", "within_budget", "work_precision"]
 
+PROBES = (4, 6)  # steps of the runs that show what a step costs, past what starting costs
 PROBE = 256  # samples on which a solver that chooses its own steps is fitted to a budget
 FEW = 64  # and on which one is whose samples have steps of their own: their mean varies little
 Metric = Callable[[Any], float]
@@ -218,7 +219,7 @@ def _task(
     grid = schedule or _Uniform(process)
     try:
         if hasattr(solver, "bind"):
-            solver.bind(process, grid(2).ts)
+            solver.bind(process, grid(PROBES[0]).ts)
     except TypeError as wrong:  # not for this SDE
         return f"{name}: {wrong}"
     allowed = budget
@@ -328,7 +329,7 @@ def _fit(
         return None if within is None else (within, once)
     fixed, each = _cost(process, solver, grid, noise)
     steps = int((budget - fixed) // each)
-    return (solver, grid(steps)) if steps >= 1 else None
+    return (solver, grid(steps)) if steps >= getattr(solver, "least_steps", 1) else None
 
 
 def _loosened(
@@ -363,16 +364,17 @@ def _stay(process: Process, state: State, s: Time, noise: Any) -> State:
 
 def _cost(process: Process, solver: Any, grid: Schedule, noise: Gaussian) -> tuple[float, float]:
     """Evaluations that a run costs whatever its length, and with each step, as counted."""
-    short, long = (sample(process, solver, 1, times=grid(k), noise=noise) for k in (2, 4))
+    few, more = PROBES
+    short, long = (sample(process, solver, 1, times=grid(k), noise=noise) for k in PROBES)
     if not (short.success[0] and long.success[0]):  # so coarse a grid may blow up, and end early
         return 0.0, float(short.nfe[0] / (short.n_accepted[0] + (not short.success[0])))
-    each = (int(long.nfe[0]) - int(short.nfe[0])) / 2
+    each = (int(long.nfe[0]) - int(short.nfe[0])) / (more - few)
     if each <= 0:
         raise ValueError(
             f"`nfe` cannot be spent on {solver!r}: more steps cost no more evaluations "
-            f"({short.nfe[0]} in 2 steps, {long.nfe[0]} in 4); leave it out of the sweep"
+            f"({short.nfe[0]} in {few} steps, {long.nfe[0]} in {more}); leave it out of the sweep"
         )
-    return int(short.nfe[0]) - 2 * each, each
+    return int(short.nfe[0]) - few * each, each
 
 
 # -- the public boundary --------------------------------------------------------------------------

@@ -142,6 +142,11 @@ class Multistep:
             order = min(order, 2)
         return {"weak": min(order, 2)} if self._noisy else {"flow": order}
 
+    @property
+    def least_steps(self) -> int:
+        """Steps that a grid must have."""
+        return max(self.order, 1)
+
     def bind(self, process: Process, ts: tuple[float, ...] | None) -> _Bound:
         """Compute the coefficients of a grid."""
         name = type(self).__name__
@@ -313,6 +318,11 @@ class Named:
         """Order of convergence."""
         orders: Orders = self.method.orders
         return orders
+
+    @property
+    def least_steps(self) -> int:
+        """Steps that a grid must have."""
+        return int(getattr(self.method, "least_steps", 1))
 
     def bind(self, process: Process, ts: tuple[float, ...] | None) -> Any:
         """Compute what depends on the grid."""
