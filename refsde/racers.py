@@ -180,7 +180,9 @@ SOLVERS: Mapping[str, Entry] = {
     ),
     "seeds-1": Entry("reverse", lambda sde: SEEDS(1), False, "SEEDS-1", "logsnr"),
     "seeds-2": Entry("reverse", lambda sde: SEEDS(2), False, "SEEDS-2", "logsnr"),
-    "sa-solver": Entry("reverse", lambda sde: SASolver(3), False, "SA-Solver, tau = 1", "logsnr"),
+    "sa-solver": Entry(
+        "reverse", lambda sde: SASolver(1), False, "SA-Solver, one point, corrected", "logsnr"
+    ),
     "er-sde-2": Entry("reverse", lambda sde: ERSDE(2), False, "ER-SDE-2", "karras"),
     "ancestral-posterior": Entry(
         "reverse", lambda sde: Ancestral("posterior"), False, "ancestral, posterior variance"
