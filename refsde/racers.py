@@ -23,6 +23,7 @@ from refsde.solvers import (
     SRA3,
     TAB,
     Ancestral,
+    Angular,
     AnnealedLangevin,
     BlackBox,
     Churn,
@@ -143,6 +144,7 @@ SOLVERS: Mapping[str, Entry] = {
     "dpm++2s": Entry(
         "flow", lambda sde: DPMSolverPP(2, singlestep=True), False, "DPM-Solver++(2S)", "logsnr"
     ),
+    "angular": Entry("flow", lambda sde: Angular(), True, "Adams in the angle, ours", "angular"),
     "unipc-2": Entry("flow", lambda sde: UniPC(2), False, "UniPC-2", "logsnr"),
     "unipc-3": Entry("flow", lambda sde: UniPC(3), True, "UniPC-3", "logsnr"),
     "multistep": Entry(
@@ -226,4 +228,5 @@ GRIDS: Mapping[str, Callable[[SDE, int], Grid]] = {
     "quadratic": lambda sde, n: Grid.power(sde, n, 2.0),
     "logsnr": Grid.logsnr,
     "karras": Grid.karras,
+    "angular": lambda sde, n: Grid.angular(sde, n),
 }

@@ -57,6 +57,18 @@ def problem(name: str) -> Problem:
     return Problem(target, x, rs.exact.flow(SDE, target, x, SDE.T, T_END, rtol=rtol))
 
 
+def _distances(x: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    return np.asarray(np.linalg.norm(x - exact, axis=1))
+
+
+def rms(x: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(_distances(x, exact) ** 2)))
+
+
+def median(x: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.median(_distances(x, exact)))
+
+
 def grid(name: str, n: int) -> rs.Grid:
     """Grid "t1", "t2" (or "t1.5"), "log" or "edm" of n steps."""
     if name == "log":

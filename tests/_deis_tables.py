@@ -234,6 +234,53 @@ LIKELIHOOD = {
     "120": ".0342 / .0177; 5.0e-4 / -4.1e-4; 1.8e-3 / 5.1e-4",
 }
 
+# A start's index -> the start, its exact image.
+IMAGES = {
+    "modes": {
+        0: "-3.0233414397391476; -2.7917805052881812",
+        100: "-0.6705613677476073; -1.7044329282046435",
+        200: "0.0031332904701324546; 0.08840496889740981",
+        399: "3.023341439739154; 2.5939466378908564",
+    },
+    "ring": {
+        0: "0.125730221093, -0.132104863291; 1.126638706141, -1.142709742718",
+        1: "0.640422650443, 0.104900117153; 1.845371863805, 0.095532199479",
+        -1: "-1.075074105203, -0.334332598867; -1.966145710533, -0.234773077325",
+    },
+}
+
+# The sixth of ten steps on grid t2: its ends, and alpha there over alpha here.
+STEP = "0.2660613884; 0.1755389326; 1.2255631850873316"
+
+# Weights of that step, the newest prediction first; tAB's are times alpha at its end.
+COEFFICIENTS = {
+    "tAB1": "-0.49665589; 0.14029739",
+    "tAB2": "-0.59607264; 0.32456765; -0.08485351",
+    "tAB3": "-0.67346591; 0.52505730; -0.25770204; 0.04975216",
+    "rhoAB1": "-0.53520891; 0.11614919",
+    "rhoAB2": "-0.58452199; 0.18761779; -0.02215551",
+    "rhoAB3": "-0.60278608; 0.21711584; -0.03442399; 0.00103451",
+}
+
+# Slopes from N = 160 to 320 on modes, grid log to t = 0.02: order, slope, rms at N = 320.
+ORDERS = {
+    "Euler-t, EI-score, DDIM": "1; pre-asymptotic (0.7-1.8); on a Gaussian 1.02, 1.01, 1.00; 6.4e-3, 7.7e-3, 1.3e-2",
+    "tAB1 / tAB2 / tAB3": "2 / 3 / 4; 1.97 / 2.89 / 3.83 (3.88 at 640); 1.5e-4 / 8.3e-6 / 7.2e-7",
+    "rhoAB1 / 2 / 3": "2 / 3 / 4; 1.98 / 2.91 / 3.83; 3.0e-4 / 1.8e-5 / 1.6e-6",
+    "lambdaAB1 / 2 (eps)": "2 / 3; 1.98 / 2.93 (2.98 at 1280); 1.3e-4 / 4.7e-6",
+    "lambdaAB1 / 2 / 3 (x0)": "2 / 3 / 4; 2.00 / 3.04 / 3.84; 9.0e-5 / 2.5e-6 / 1.6e-7",
+    "iPNDM 2- and 4-point": "2; 1.97 / 1.99; 1.0e-4 / 3.6e-5",
+    "DPM-Solver++(2M)": "2; 1.98; 7.0e-5",
+    "DPM-Solver++(3M) as published code": "2; 2.09 (2.02 at 1280); 1.9e-5",
+    "3M-exact = UniP-3": "3; 3.04; 2.5e-6",
+    "UniPC-2 / UniPC-3 (B1 or B2)": "3 / 4; 2.98 / 4.02; 4.0e-6 / 1.3e-7",
+    "UniPC-3 + lower_order_final": "2; 2.03; 5.0e-6",
+    "UniPC-3 eps": "4; 4.03; 1.3e-7",
+    "rhoHeun2, rhoMidpoint, DPM-Solver-2 (r=.5, 1), DPM++ 2S": "2; 2.00, 1.96, 2.00, 2.00, 1.98; 1.0e-4, 2.9e-5, 5.0e-5, 1.0e-4, 6.9e-5",
+    "rhoKutta3, DPM-Solver-3, -3 taylor": "3; 3.02, 2.95, 2.94; 2.6e-7, 2.2e-7, 3.1e-7",
+    "rhoRK4": "4; 3.99; 4.7e-9",
+}
+
 
 def rounds_to(value: float, printed: str) -> bool:
     """Whether ``value`` rounds to the digits that were printed, at once or by way of three."""
@@ -242,3 +289,10 @@ def rounds_to(value: float, printed: str) -> bool:
     unit = 10.0 ** (int(power or 0) - digits)
     shorter = float(f"{value:.3g}")
     return min(abs(v - float(printed)) for v in (value, shorter)) <= 0.5 * unit * (1 + 1e-6)
+
+
+def printed_equal(value: float, printed: str) -> bool:
+    """Whether ``value`` rounds, at once, to the digits that were printed."""
+    number, _, power = printed.lower().partition("e")
+    unit = 10.0 ** (int(power or 0) - len(number.partition(".")[2]))
+    return abs(value - float(printed)) <= 0.5 * unit * (1 + 1e-9)

@@ -108,6 +108,8 @@ SOLVERS = [
     Case("ipndm-heun", rs.IPNDM(3, "heun"), ("flow",), 1, fixed=1, settled=False),
     Case("multistep", rs.Multistep("x0", _third, 2), ("flow",), 1),
     Case("frozen-score", rs.Multistep("score", "t", 0), ("flow",), 1),
+    Case("angular", rs.Angular(1, last_step_rule="full"), ("flow",), 1),
+    Case("velocity", rs.Multistep("v", "t", 2), ("flow",), 1),
     Case("unipc", rs.UniPC(3), ("flow",), 1),
     Case("dpm-pp", rs.DPMSolverPP(2), ("flow",), 1),
     Case("dpm-pp-2s", rs.DPMSolverPP(2, singlestep=True), ("flow",), 2),

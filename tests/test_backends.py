@@ -55,6 +55,7 @@ SOLVERS: dict[str, tuple[Any, str]] = {
     "ShARK": (rs.ShARK(), "reverse"),
     "SEA": (rs.SEA(), "reverse"),
     "TAB": (rs.TAB(2), "flow"),
+    "angular": (rs.Angular(2), "flow"),
     "UniPC": (rs.UniPC(3), "flow"),
     "IPNDM, warmed up": (rs.IPNDM(3, "heun"), "flow"),
     "DPM-Solver, taylor": (rs.DPMSolver(3, variant="taylor"), "flow"),

@@ -106,7 +106,7 @@ def test_all_has_the_names_of_the_contract() -> None:
         GGF Lamba EmbeddedRK Adaptive RetainedPath BrownianTree
         SRA1 SRA2 SRA3 SOSRA SOSRA2 ShARK SEA
         TAB RhoAB IPNDM DPMSolverPP UniPC Multistep RhoRK ExponentialRK DPMSolver Churn
-        SDEDPMSolverPP SEEDS ERSDE SASolver AnalyticDPM
+        SDEDPMSolverPP SEEDS ERSDE SASolver AnalyticDPM Angular
     """
     assert set(contract.split()) <= set(rs.__all__)
 

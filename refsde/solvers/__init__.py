@@ -4,7 +4,7 @@ from refsde.solvers.adaptive import GGF, Lamba
 from refsde.solvers.blackbox import BlackBox
 from refsde.solvers.churn import AnalyticDPM, Churn
 from refsde.solvers.corrector import AnnealedLangevin, Langevin, PredictorCorrector
-from refsde.solvers.deis import IPNDM, TAB, RhoAB, RhoRK
+from refsde.solvers.deis import IPNDM, TAB, Angular, RhoAB, RhoRK
 from refsde.solvers.dpm import DPMSolver, DPMSolverPP, UniPC
 from refsde.solvers.embedded import EmbeddedRK
 from refsde.solvers.euler import EulerMaruyama, Heun
@@ -29,6 +29,7 @@ __all__ = [
     "TAB",
     "AnalyticDPM",
     "Ancestral",
+    "Angular",
     "AnnealedLangevin",
     "BlackBox",
     "Churn",

@@ -16,10 +16,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from refsde._array import expm1, per_sample, sqrt, where
+from refsde._array import combine, expm1, per_sample, sqrt, where
 from refsde._types import SDE, Array, Process, Time
 
-__all__ = ["Leg", "Tau", "lagrange", "leg", "predicted", "share"]
+__all__ = ["Leg", "Tau", "lagrange", "leg", "predicted", "share", "velocity"]
 
 Tau = float | Callable[[Any], Any]  # amount of noise: a constant, or a function of rho
 
@@ -138,3 +138,20 @@ def predicted(process: Process, prediction: str, x: Array, t: Time) -> Array:
     if prediction == "eps":
         return process.eps(x, t)
     return process.denoise(x, t) if prediction == "x0" else process.score(x, t)
+
+
+def velocity(process: Process, x: Array, t: float, scale: float) -> Array:
+    r"""Rate at which x / (alpha sqrt(scale^2 + rho^2)) turns, per unit of arctan(rho / scale).
+
+    .. math:: v = \frac{c\,\hat\epsilon - (\rho/c)\,\hat x_0}{\sqrt{c^2 + \rho^2}}
+
+    It is zero for data N(0, c^2), and the usual v-prediction for c = 1 and alpha^2 + sigma^2 = 1.
+    One evaluation, of the prediction that loses no digits at this noise level.
+    """
+    sde = process.sde
+    rho = sde.rho(t)
+    size = math.hypot(scale, rho)
+    y = x / sde.alpha(t)
+    if rho > scale:
+        return combine([scale / (rho * size), -size / (scale * rho)], [y, process.denoise(x, t)])
+    return combine([size / scale, -rho / (scale * size)], [process.eps(x, t), y])

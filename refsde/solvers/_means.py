@@ -13,20 +13,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from refsde._array import exp
+from refsde._array import atan, exp
 from refsde._types import SDE
 from refsde.solvers._exponential import Leg, Tau, leg, share
 
 __all__ = ["Coordinate", "Phi", "coordinates", "legs", "power_means"]
 
-Coordinate = Literal["t", "rho", "lam", "index"] | Callable[[Any], Any]
+Coordinate = Literal["t", "rho", "lam", "angle", "index"] | Callable[[Any], Any]
 Phi = Callable[[Any], Any]  # of rho: the noise scale of ER-SDE
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)
 NODES, WEIGHTS = 0.5 * (NODES + 1), 0.5 * WEIGHTS  # on [0, 1]
 
 
-def coordinates(coordinate: Coordinate, sde: SDE, ts: tuple[float, ...]) -> list[float]:
+def coordinates(
+    coordinate: Coordinate, sde: SDE, ts: tuple[float, ...], scale: float = 1.0
+) -> list[float]:
     """Value of the coordinate at every time of a grid; not finite where it has none."""
     if coordinate == "index":
         return [float(n) for n in range(len(ts))]
@@ -34,21 +36,34 @@ def coordinates(coordinate: Coordinate, sde: SDE, ts: tuple[float, ...]) -> list
         return list(ts)
     if coordinate == "lam":
         return [float(sde.lam(t)) for t in ts]
-    return [_of_rho(coordinate, float(sde.rho(t))) for t in ts]
+    return [float(_of_rho(coordinate, sde.rho(t), scale)) for t in ts]
 
 
-def _of_rho(coordinate: Any, rho: float) -> float:
-    return rho if coordinate == "rho" else float(coordinate(rho))
+def _of_rho(coordinate: Any, rho: Any, scale: float) -> Any:
+    if coordinate == "angle":
+        return atan(rho / scale)
+    return rho if coordinate == "rho" else coordinate(rho)
 
 
-def legs(sde: SDE, prediction: str, ts: tuple[float, ...], tau: Tau, phi: Phi | None) -> list[Leg]:
+def legs(
+    sde: SDE, prediction: str, ts: tuple[float, ...], tau: Tau, phi: Phi | None, scale: float
+) -> list[Leg]:
     """The exact pieces of every step of a grid."""
     steps = list(zip(ts[:-1], ts[1:], strict=True))
     if prediction == "score":
         return [_frozen_score(sde, t, s) for t, s in steps]
+    if prediction == "v":
+        return [_turn(sde, t, s, scale) for t, s in steps]
     if phi is not None:
         return [_extended(sde, t, s, phi) for t, s in steps]
     return [leg(sde, prediction, t, s, tau) for t, s in steps]  # type: ignore[arg-type]
+
+
+def _turn(sde: SDE, t: float, s: float, scale: float) -> Leg:
+    """Pieces where m is the velocity: data of size ``scale`` would only turn, by the angle."""
+    size_t, size_s = (sde.alpha(at) * math.hypot(scale, sde.rho(at)) for at in (t, s))
+    turned = math.atan(sde.rho(s) / scale) - math.atan(sde.rho(t) / scale)
+    return Leg(size_s / size_t, size_s * turned, math.nan, 0.0)
 
 
 def _frozen_score(sde: SDE, t: float, s: float) -> Leg:
@@ -76,41 +91,41 @@ def power_means(
     steps: list[Leg],
     top: int,
     phi: Phi | None = None,
+    scale: float = 1.0,
 ) -> list[list[float]]:
     """Means of theta^0, ..., theta^top over every step, theta the scaled coordinate.
 
     In closed form where there is one, else by 64-point Gauss-Legendre quadrature in lam.
     """
-    uniform = coordinate == "index" or (coordinate == "rho" and prediction == "eps")
-    if uniform:
+    if (coordinate, prediction) in (("rho", "eps"), ("angle", "v")) or coordinate == "index":
         return [[1.0 / (k + 1) for k in range(top + 1)] for _ in steps]
-    if coordinate == "lam" and prediction != "score" and phi is None:
+    if coordinate == "lam" and prediction in ("eps", "x0") and phi is None:
         return [[share(k, step.tilt) for k in range(top + 1)] for step in steps]
     if top == 0:
         return [[1.0] for _ in steps]
     ends = np.array([float(sde.lam(t)) for t in ts])
     lam = ends[:-1, None] + np.diff(ends)[:, None] * NODES
-    xi = _along(coordinate, sde, lam)
-    at = np.array(coordinates(coordinate, sde, ts))
+    xi = _along(coordinate, sde, lam, scale)
+    at = np.array(coordinates(coordinate, sde, ts, scale))
     theta = (xi - at[:-1, None]) / np.diff(at)[:, None]
     powers = theta[:, :, None] ** np.arange(top + 1)
     if phi is not None:
         return _by_parts(coordinate, ends, lam, at, powers, phi)
-    tilt = np.array([step.tilt for step in steps])[:, None]
-    density = np.exp(tilt * NODES - np.maximum(tilt, 0.0)) * WEIGHTS
+    if prediction == "v":  # the angle's own rate
+        density = WEIGHTS / np.cosh(lam + math.log(scale))
+    else:
+        tilt = np.array([step.tilt for step in steps])[:, None]
+        density = np.exp(tilt * NODES - np.maximum(tilt, 0.0)) * WEIGHTS
     if prediction == "score":
         density = density * sde.sigma(sde.t_of_lam(lam))
     means = np.einsum("nq,nqk->nk", density, powers) / density.sum(axis=1)[:, None]
     return [[1.0, *row[1:]] for row in means.tolist()]
 
 
-def _along(coordinate: Coordinate, sde: SDE, lam: np.ndarray) -> Any:
+def _along(coordinate: Coordinate, sde: SDE, lam: np.ndarray, scale: float) -> Any:
     if coordinate == "lam":
         return lam
-    if coordinate == "t":
-        return sde.t_of_lam(lam)
-    rho = exp(-lam)
-    return rho if coordinate == "rho" else coordinate(rho)  # type: ignore[operator]
+    return sde.t_of_lam(lam) if coordinate == "t" else _of_rho(coordinate, exp(-lam), scale)
 
 
 def _by_parts(

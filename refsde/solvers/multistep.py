@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from refsde._array import combine, per_sample, sqrt
 from refsde._types import SDE, Array, Kind, Noise, Orders, Process, State, Time
-from refsde.solvers._exponential import Leg, Tau, lagrange, predicted
+from refsde.solvers._exponential import Leg, Tau, lagrange, predicted, velocity
 from refsde.solvers._means import Coordinate, Phi, coordinates, legs, power_means
 
 __all__ = ["LastStepRule", "Multistep", "Named", "check_choice", "check_order"]
@@ -37,13 +37,13 @@ class Multistep:
 
     Parameters
     ----------
-    prediction : {"eps", "x0", "score"}
-        What is interpolated: the noise, the data, or the score (with which the method is poor: it
-        shows why eps is better).
-    coordinate : {"t", "rho", "lam", "index"} or callable
-        In which the polynomial is one.  "index" is the number of the step with a constant weight
-        (iPNDM); a callable is a strictly monotone function of rho, such as
-        ``lambda rho: rho ** (1 / 7)``.
+    prediction : {"eps", "x0", "v", "score"}
+        What is interpolated: the noise, the data, the velocity that mixes the two, or the score
+        (with which the method is poor: it shows why eps is better).
+    coordinate : {"t", "rho", "lam", "angle", "index"} or callable
+        In which the polynomial is one.  "angle" is arctan(rho / scale); "index" is the number of
+        the step, with a constant weight (iPNDM); a callable is a strictly monotone function of rho,
+        such as ``lambda rho: rho ** (1 / 7)``.
     order : int
         Degree q of the polynomial, 0 to 3, as in the DEIS paper: the order of convergence is q + 1.
     corrector : bool
@@ -62,6 +62,8 @@ class Multistep:
         Coefficients that were published in place of the exact ones: UniPC's for a polynomial of
         degree 1, half of the slope (B2, also DPM-Solver++(2M)'s) or something near it (B1);
         "halved", the missing factor 2 in the curvature of DPM-Solver++(3M).
+    scale : float
+        Standard deviation of the data, about, for "angle" and "v".
     analytic_first : bool
         Whether the first prediction is that for data N(0, 1), x / sqrt(alpha^2 + sigma^2), and
         costs no evaluation.  For "eps".
@@ -96,7 +98,7 @@ class Multistep:
     np.int64(10)
     """
 
-    prediction: Literal["eps", "x0", "score"] = "eps"
+    prediction: Literal["eps", "x0", "v", "score"] = "eps"
     coordinate: Coordinate = "t"
     order: int = 3
     corrector: bool = False
@@ -104,12 +106,14 @@ class Multistep:
     tau: Tau = 0.0
     phi: Phi | None = None
     shortcut: Shortcut = "none"
+    scale: float = 1.0
     analytic_first: bool = False
 
     def __post_init__(self) -> None:
-        check_choice(self, "prediction", ("eps", "x0", "score"))
+        check_choice(self, "prediction", ("eps", "x0", "v", "score"))
         if not callable(self.coordinate):
-            check_choice(self, "coordinate", ("t", "rho", "lam", "index"), "or a function of rho")
+            known = ("t", "rho", "lam", "angle", "index")
+            check_choice(self, "coordinate", known, "or a function of rho")
         check_order(self, "order", 0, HIGHEST)
         check_choice(self, "last_step_rule", get_args(LastStepRule))
         check_choice(self, "shortcut", get_args(Shortcut))
@@ -117,6 +121,7 @@ class Multistep:
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
         _check_noise(self)
+        check_positive(self, "scale")
         if self.analytic_first and self.prediction != "eps":
             raise ValueError(
                 f"`analytic_first` must be False for prediction {self.prediction!r}: it is for eps"
@@ -204,12 +209,19 @@ def coefficients(method: Multistep, sde: SDE, ts: tuple[float, ...]) -> tuple[St
             f"`times` must end where sigma > 0, got t = {ts[-1]:g}: the score has no limit there; "
             "end at sde.t_end"
         )
-    exact = legs(sde, method.prediction, ts, method.tau, method.phi)
+    exact = legs(sde, method.prediction, ts, method.tau, method.phi, method.scale)
     top = method.order + method.corrector
     means = power_means(
-        method.coordinate, sde, method.prediction, inner, exact[: len(inner) - 1], top, method.phi
+        method.coordinate,
+        sde,
+        method.prediction,
+        inner,
+        exact[: len(inner) - 1],
+        top,
+        method.phi,
+        method.scale,
     )
-    at = coordinates(method.coordinate, sde, inner)
+    at = coordinates(method.coordinate, sde, inner, method.scale)
     made = []
     for n, step in enumerate(exact):
         if n == len(inner) - 1:
@@ -296,6 +308,8 @@ class _Bound:
         if n == 0 and self.method.analytic_first:
             alpha, sigma = process.sde.alpha(t), process.sde.sigma(t)
             return x / sqrt(alpha * alpha + sigma * sigma)
+        if self.method.prediction == "v":
+            return velocity(process, x, t, self.method.scale)
         return predicted(process, self.method.prediction, x, t)
 
 
@@ -366,6 +380,15 @@ def check_choice(owner: object, name: str, known: tuple[str, ...], also: str = "
         )
 
 
+def check_positive(owner: object, name: str) -> None:
+    """Raise unless a field is a positive finite number."""
+    value = getattr(owner, name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"`{name}` must be a number, got {value!r}: try 1.0")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"`{name}` must be positive and finite, got {value!r}: try 1.0")
+
+
 def check_tau(owner: object, name: str = "tau") -> None:
     """Raise unless a field is an amount of noise, a finite number >= 0 or a function of rho."""
     value = getattr(owner, name)
@@ -382,9 +405,10 @@ def check_tau(owner: object, name: str = "tau") -> None:
 
 def _check_noise(method: Multistep) -> None:
     check_tau(method)
-    if method.prediction == "score" and method._noisy:
+    if method.prediction in ("score", "v") and method._noisy:
         raise ValueError(
-            f"`tau` must be 0 for prediction 'score', got {method.tau!r}: use eps or x0"
+            f"`tau` must be 0 for prediction {method.prediction!r}, got {method.tau!r}: use eps or "
+            "x0"
         )
     if method.phi is None:
         return

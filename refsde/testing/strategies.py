@@ -29,6 +29,7 @@ from refsde.solvers import (
     TAB,
     AnalyticDPM,
     Ancestral,
+    Angular,
     AnnealedLangevin,
     Churn,
     DPMSolver,
@@ -364,7 +365,13 @@ def solvers(
         *(SRA1(), SRA2(), SRA3(), SOSRA(), SOSRA2(), ShARK(), SEA(), SEA(c=0.0)),
         # no longer history than two: they run on any grid
         *(TAB(1), TAB(1, tau=1.0), RhoAB(1), IPNDM(2), Multistep("score", "t", 0)),
-        *(DPMSolverPP(2), DPMSolverPP(2, singlestep=True), UniPC(2), UniPC(2, prediction="eps")),
+        *(
+            Angular(1),
+            DPMSolverPP(2),
+            DPMSolverPP(2, singlestep=True),
+            UniPC(2),
+            UniPC(2, prediction="eps"),
+        ),
         *(RhoRK("2heun"), RhoRK("3kutta"), DPMSolver(2), DPMSolver(3), Churn(churn=1.0)),
         *(SDEDPMSolverPP(2), SDEDPMSolverPP(2, singlestep=True), SEEDS(2), SASolver(2, 0.5)),
         *(ERSDE(1), ERSDE(2), ExponentialRK(RhoRK().method.tableau), AnalyticDPM(_little)),

@@ -32,9 +32,9 @@ class Grid:
 
     Notes
     -----
-    Constructors: `uniform`, `power`, `logsnr`, `karras`, `polyexponential`; each runs from
-    ``sde.T`` to ``t_end`` in n steps and hits both ends exactly.  `discrete` and `on_levels` keep
-    to the levels of a discrete-time model, `to_data` adds the step onto t = 0.
+    Constructors: `uniform`, `power`, `logsnr`, `karras`, `polyexponential`, `angular`; each runs
+    from ``sde.T`` to ``t_end`` in n steps and hits both ends exactly.  `discrete` and `on_levels`
+    keep to the levels of a discrete-time model, `to_data` adds the step onto t = 0.
 
     Examples
     --------
@@ -127,6 +127,30 @@ class Grid:
         share = 1 - (1 - np.linspace(0.0, 1.0, n + 1)) ** p
         first, last = _lam(sde, sde.T), _lam(sde, end)
         return cls._levels(sde, end, first + share * (last - first))
+
+    @classmethod
+    def angular(
+        cls,
+        sde: SDE,
+        n: int,
+        scale: float = 0.7,
+        powers: tuple[float, float] = (1.67, 1.35),
+        t_end: float | None = None,
+    ) -> Self:
+        r"""``n`` steps in the angle arctan(rho / scale), slow at both ends: for `Angular`.
+
+        With u running from 1 to 0 and powers (a, b) the share of the angle that is left is
+        1 - (1 - u^a)^b.  ``scale`` is the size of the data.
+        """
+        end = _end(sde, n, t_end)
+        _positive("scale", scale)
+        for power in powers:
+            _positive("powers", power)
+        a, b = powers
+        first, last = (math.atan(math.exp(-_lam(sde, t)) / scale) for t in (sde.T, end))
+        u = np.linspace(1.0, 0.0, n + 1)
+        angle = last + (first - last) * (1 - (1 - u**a) ** b)
+        return cls._levels(sde, end, -np.log(scale * np.tan(angle)))
 
     @classmethod
     def discrete(
