@@ -106,7 +106,32 @@ def where(condition: Any, a: Time, b: Time) -> Any:
 def combine(weights: Sequence[Any], arrays: Sequence[Array]) -> Array:
     """Weighted sum of arrays, in their order; numbers that are zero leave their array out."""
     terms = [(w, a) for w, a in zip(weights, arrays, strict=False) if per_sample(w) or w != 0]
+    like_first = (terms[0][1].shape, terms[0][1].dtype)
+    if all(
+        is_numpy(a) and a.flags.c_contiguous and (a.shape, a.dtype) == like_first for _, a in terms
+    ) and not any(per_sample(w) for w, _ in terms):
+        return _combined(terms)
     return sum((w * a for w, a in terms[1:]), terms[0][0] * terms[0][1])
+
+
+CACHED = 8192  # numbers of an array that stay in a core's cache while all terms are added
+
+
+def _combined(terms: list[tuple[float, np.ndarray]]) -> np.ndarray:
+    """The same sum, in pieces that stay in cache: same operations on every number, same bits."""
+    first_weight, first = terms[0]
+    out = np.empty_like(first)
+    spare = np.empty(min(CACHED, out.size), out.dtype)
+    flat = [a.reshape(-1) for _, a in terms]
+    into = out.reshape(-1)
+    for i in range(0, into.size, CACHED):
+        piece = into[i : i + CACHED]
+        product = spare[: piece.size]
+        np.multiply(flat[0][i : i + CACHED], first_weight, out=piece)
+        for (w, _), a in zip(terms[1:], flat[1:], strict=True):
+            np.multiply(a[i : i + CACHED], w, out=product)
+            np.add(piece, product, out=piece)
+    return out
 
 
 def larger(a: Array, b: Array) -> Array:
