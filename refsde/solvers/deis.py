@@ -247,8 +247,9 @@ class Angular(Named):
     Notes
     -----
     Run it on ``Grid.angular(sde, n, scale)``.  With 5 to 15 evaluations its errors were smaller
-    than those of every published method on its best grid, on mixtures in 1 to 16 dimensions and on
-    handwritten digits (docs, claims of DEIS).
+    than those of every published method on its best grid, on mixtures in 1 to 16 dimensions with
+    modes of width 0.1 to 0.6 and on handwritten digits.  It is for such data: on modes of width
+    0.01, nearly points, low orders win, and `TAB` of order 1 is ten times better.
 
     References
     ----------
