@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -146,3 +147,47 @@ def test_the_noise_to_signal_ratio_is_a_clock(sde: Any) -> None:
     for share in (0.1, 0.5, 1.0):
         t = share * sde.T
         assert predict.t_of_sigma(sde.rho(t), sde) == pytest.approx(t, rel=1e-9)
+
+
+# -- preconditioning of Karras et al. -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sde", [rs.VP(), rs.VE(), rs.EDM(), rs.Cosine()])
+@pytest.mark.parametrize("sd", [0.5, 1.3])
+def test_edm_s_network_of_gaussian_data_is_zero(sde: Any, sd: float) -> None:
+    target = rs.GaussianMixture([1.0], [[0.0, 0.0]], [sd**2])
+    exact = target.score(sde)
+    made: Any = rs.predict.from_edm(lambda u, c: 0 * u, sde, sd)
+    x = np.random.default_rng(0).standard_normal((5, 2))
+    for t in (sde.T, 0.4 * sde.T, sde.t_end):
+        np.testing.assert_allclose(made.denoise(x, t), exact.denoise(x, t), rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(made(x, t), exact(x, t), rtol=1e-7)
+
+
+def test_edm_s_network_sees_scaled_inputs_and_levels() -> None:
+    """Its right network on a mixture gives the mixture's score; it is told log(rho) / 4."""
+    sde, sd, score = rs.VP(), 0.5, RING.score(rs.VP())
+    told = []
+
+    def network(u: Any, c: Any) -> Any:
+        told.append(c)
+        rho = math.exp(4 * c)
+        total = rho**2 + sd**2
+        v = u * math.sqrt(total)
+        t = sde.t_of_lam(-math.log(rho))
+        x0 = score.denoise(sde.alpha(t) * v, t)
+        return (x0 - sd**2 / total * v) * math.sqrt(total) / (rho * sd)
+
+    made: Any = rs.predict.from_edm(network, sde, sd)
+    x = np.random.default_rng(0).standard_normal((5, 2))
+    np.testing.assert_allclose(made.denoise(x, 0.3), score.denoise(x, 0.3), rtol=1e-9)
+    assert told == [math.log(sde.rho(0.3)) / 4]
+
+
+def test_bad_preconditioning_is_told() -> None:
+    with pytest.raises(TypeError, match="`network` must be callable"):
+        rs.predict.from_edm(1.0, rs.VP())
+    with pytest.raises(ValueError, match="`sigma_data` must be positive"):
+        rs.predict.from_edm(lambda u, c: u, rs.VP(), 0.0)
+    with pytest.raises(TypeError, match="`sde` must be an SDE"):
+        rs.predict.from_edm(lambda u, c: u, rs.VP)  # type: ignore[arg-type]

@@ -138,3 +138,64 @@ def test_a_grid_in_lam_needs_finite_ends() -> None:
         with pytest.raises(ValueError, match=r"`t_end` must be where lam is finite, got lam = inf"):
             made(rs.VP(), 5, t_end=0.0)
     assert rs.Grid.logsnr(rs.VE(), 5, t_end=0.0).ts[-1] == 0.0, "VE keeps sigma_min there"
+
+
+# -- grids of the fast samplers -------------------------------------------------------------------
+
+ALL_SDES = [rs.VP(), rs.SubVP(), rs.VE(), rs.EDM(), rs.Cosine()]
+
+
+@pytest.mark.parametrize("sde", ALL_SDES)
+def test_polyexponential_grids(sde: rs.LinearSDE) -> None:
+    """Power one is equal steps of lam; others are a polynomial of it."""
+    one = rs.Grid.polyexponential(sde, 7)
+    np.testing.assert_allclose(one.ts, rs.Grid.logsnr(sde, 7).ts, rtol=1e-9)
+    lam = np.array([sde.lam(t) for t in rs.Grid.polyexponential(sde, 8, p=1.7).ts])
+    left = (lam[-1] - lam) / (lam[-1] - lam[0])
+    np.testing.assert_allclose(left, (1 - np.linspace(0, 1, 9)) ** 1.7, atol=1e-9)
+
+
+@pytest.mark.parametrize("sde", ALL_SDES)
+def test_angular_grids(sde: rs.LinearSDE) -> None:
+    grid = rs.Grid.angular(sde, 9, scale=0.5, powers=(2.0, 1.5))
+    assert grid.ts[0] == sde.T and grid.ts[-1] == sde.t_end and grid.n == 9
+    angle = np.array([np.arctan(sde.rho(t) / 0.5) for t in grid.ts])
+    left = (angle - angle[-1]) / (angle[0] - angle[-1])
+    np.testing.assert_allclose(left, 1 - (1 - np.linspace(1, 0, 10) ** 2.0) ** 1.5, atol=1e-9)
+
+
+def test_discrete_levels() -> None:
+    """DDIM's levels: floor(j^2), j up to sqrt(0.8 M), behind the noise end."""
+    sde = rs.VP()
+    grid = rs.Grid.discrete(sde, 10, 1000, "quadratic")
+    wanted = [max(int(j**2), 1) for j in np.linspace(0, np.sqrt(800), 10)]
+    np.testing.assert_allclose(np.array(grid.ts[::-1]) * 1000, [*sorted(set(wanted)), 1000])
+    even = np.array(rs.Grid.discrete(sde, 10).ts) * 1000
+    np.testing.assert_allclose(even, np.round(np.linspace(1000, 1, 11)))
+    assert rs.Grid.discrete(sde, 999).n == 999
+    with pytest.raises(ValueError, match="`spacing` must be 'uniform' or 'quadratic'"):
+        rs.Grid.discrete(sde, 10, spacing="cosine")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n", [3, 20, 60, 99])
+def test_grids_moved_to_levels(n: int) -> None:
+    """As many different levels as there were times, near them, in the same direction."""
+    sde = rs.VP()
+    for made in (rs.Grid.power(sde, n), rs.Grid.logsnr(sde, n), rs.Grid.uniform(sde, n)):
+        moved = made.on_levels(sde, 100)
+        levels = np.array(moved.ts) * 100
+        np.testing.assert_allclose(levels, np.round(levels), atol=1e-9)
+        assert moved.n == n and levels[0] == 100 and levels[-1] >= 1
+        assert made.reversed().on_levels(sde, 100) == moved.reversed()
+    coarse = rs.Grid.uniform(sde, 4, t_end=0.2).on_levels(sde, 100)
+    np.testing.assert_allclose(coarse.ts, [1.0, 0.8, 0.6, 0.4, 0.2])
+    with pytest.raises(ValueError, match="`levels` must exceed the number of steps"):
+        rs.Grid.uniform(sde, 100).on_levels(sde, 100)
+
+
+def test_a_step_onto_the_data_is_added_once() -> None:
+    sde = rs.EDM()
+    grid = rs.Grid.karras(sde, 17).to_data()
+    assert grid.n == 18 and grid.ts[-1] == 0 and grid.to_data() == grid
+    with pytest.raises(ValueError, match="grids that descend"):
+        rs.Grid.karras(sde, 5).reversed().to_data()
