@@ -87,15 +87,15 @@ def _range(sde: SDE) -> tuple[float, float]:
 
 SOLVERS: Mapping[str, Entry] = {
     "em": Entry("reverse", lambda sde: EulerMaruyama(), True, "Euler-Maruyama"),
-    "heun-sde": Entry("reverse", lambda sde: Heun(), True, "Heun on the reverse SDE"),
+    "heun-sde": Entry("reverse", lambda sde: Heun(), False, "Heun on the reverse SDE"),
     "reverse-diffusion": Entry(
-        "reverse", lambda sde: ReverseDiffusion(), True, "reverse diffusion sampler"
+        "reverse", lambda sde: ReverseDiffusion(), False, "reverse diffusion sampler"
     ),
     "ancestral": Entry(
         "reverse", lambda sde: Ancestral(), True, "ancestral sampling, published variance"
     ),
     "ddim-1": Entry(
-        "reverse", lambda sde: DDIM(1.0), True, "DDIM with eta = 1 (DDPM, posterior variance)"
+        "reverse", lambda sde: DDIM(1.0), False, "DDIM with eta = 1 (DDPM, posterior variance)"
     ),
     "pc": Entry(
         "reverse",
@@ -104,14 +104,17 @@ SOLVERS: Mapping[str, Entry] = {
         True,
         "predictor-corrector: reverse diffusion and one Langevin step",
     ),
-    "euler": Entry("flow", lambda sde: EulerMaruyama(), True, "Euler on the probability flow"),
+    "euler": Entry("flow", lambda sde: EulerMaruyama(), False, "Euler on the probability flow"),
     "heun": Entry("flow", lambda sde: Heun(), True, "Heun on the probability flow"),
     "ddim": Entry("flow", lambda sde: DDIM(0.0), True, "DDIM, deterministic"),
     "rk45": Entry(
         "flow", lambda sde: BlackBox(), True, "SciPy's RK45, its tolerance set to the budget"
     ),
     "ggf": Entry(
-        "reverse", lambda sde: GGF.of_range(*_range(sde)), True, "Gotta Go Fast, published settings"
+        "reverse",
+        lambda sde: GGF.of_range(*_range(sde)),
+        False,
+        "Gotta Go Fast, published settings",
     ),
     "ggf-tuned": Entry("reverse", lambda sde: GGF.tuned(), True, "the same, fewest evaluations"),
     "ggf-safe": Entry(
@@ -135,7 +138,7 @@ SOLVERS: Mapping[str, Entry] = {
     "tab-3": Entry("flow", lambda sde: TAB(3), True, "tAB3-DEIS", "quadratic"),
     "rho-ab-1": Entry("flow", lambda sde: RhoAB(1), False, "rhoAB1-DEIS", "quadratic"),
     "rho-ab-3": Entry("flow", lambda sde: RhoAB(3), False, "rhoAB3-DEIS (LMS)", "quadratic"),
-    "ipndm": Entry("flow", lambda sde: IPNDM(4), True, "iPNDM, four points", "quadratic"),
+    "ipndm": Entry("flow", lambda sde: IPNDM(4), False, "iPNDM, four points", "quadratic"),
     "pndm": Entry("flow", lambda sde: IPNDM(4, "rk4"), False, "F-PNDM", "quadratic"),
     "dpm++2m": Entry("flow", lambda sde: DPMSolverPP(2), True, "DPM-Solver++(2M)", "logsnr"),
     "dpm++3m": Entry(

@@ -18,7 +18,7 @@ def test_the_two_commands_stand_in_the_readme() -> None:
 
 
 def test_the_examples_run_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     names: dict[str, object] = {}
     for example in EXAMPLES:  # one after the other, as a reader would type them
         exec(compile(example, "README.md", "exec"), names)
@@ -28,6 +28,8 @@ def test_the_examples_run_as_printed(capsys: pytest.CaptureFixture[str]) -> None
     assert -0.2 < gap < 0.0  # Euler-Maruyama is over-dispersed: a little, at 200 steps
     fast, nfe = re.search(r"log-density gap (\S+) at (\S+) NFE", printed).groups()  # type: ignore[union-attr]
     assert abs(float(fast)) < 0.05 and float(nfe) < 60
+    gaps = re.search(r"log-density gaps \[(\S+), (\S+)\]", printed).groups()  # type: ignore[union-attr]
+    assert abs(float(gaps[0])) < 0.05  # within ten evaluations
     biased = names["rs"].measure.logpdf_gap(names["biased"].x, names["law"])  # type: ignore[attr-defined]
     assert biased < -0.15, "as published, in the plane"
 
