@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from _deis_problems import ALIASES, ROWS, SDE, M, grid, problem
 from _deis_tables import (
+    END_TIME_ERRORS,
+    END_TIMES,
     GAUSSIAN,
     IMAGES,
     KAPPA,
@@ -19,9 +21,11 @@ from _deis_tables import (
     OTHERS,
     QUADRATIC,
     REGRESSION,
+    RK45,
     VARIANCE,
     rounds_to,
 )
+from scipy.special import ndtr, ndtri
 
 import refsde as rs
 from refsde.testing._solver_case import modes_grid
@@ -108,6 +112,62 @@ def test_one_gaussian(std: str) -> None:
             got = rs.sample(flow, ROWS[row][0], x=x, times=grid(spacing, n)).x.item()
             error = abs(got / exact - 1)
             assert rounds_to(error, cell), (row, n)
+
+
+# -- ends -----------------------------------------------------------------------------------------
+
+LEVELS = (np.arange(2000) + 0.5) / 2000
+
+
+def quantiles(target: Any) -> np.ndarray:
+    """Quantiles of a mixture on the line, by bisection."""
+    low, high = np.full(len(LEVELS), -20.0), np.full(len(LEVELS), 20.0)
+    std = np.sqrt(np.squeeze(target.covs))
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        below = ndtr((middle[:, None] - target.means[:, 0]) / std) @ target.weights < LEVELS
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return 0.5 * (low + high)
+
+
+def test_end_times() -> None:
+    """Distance of the exact flow from N(0, 1) to the data, as it is and denoised."""
+    target, data = problem("modes").target, quantiles(problem("modes").target)
+    x = ndtri(LEVELS)[:, None]
+    for end, text in END_TIMES.items():
+        t = float(end)
+        at_end = rs.exact.flow(SDE, target, x, 1.0, t)
+        denoised = np.asarray(target.score(SDE).denoise(at_end, t))
+        _, raw, after = text.split("; ")
+        assert rounds_to(rms(at_end[:, 0] - data), raw), end
+        assert rounds_to(rms(denoised[:, 0] - data), after), end
+
+
+def test_errors_against_the_data() -> None:
+    target, data = problem("modes").target, quantiles(problem("modes").target)
+    flow, x = rs.ProbabilityFlow(SDE, target.score(SDE)), ndtri(LEVELS)[:, None]
+    columns = [(s, g) for g in ("t2", "log") for s in (rs.TAB(0), rs.TAB(3))]
+    for end, text in END_TIME_ERRORS.items():
+        for (solver, spacing), cells in zip(columns, text.split("; "), strict=True):
+            for n, cell in zip((5, 10, 20, 50), cells.split("/"), strict=True):
+                make = rs.Grid.logsnr if spacing == "log" else rs.Grid.power
+                ts = make(SDE, n, t_end=float(end))
+                got = np.sort(rs.sample(flow, solver, x=x, times=ts).x[:, 0])
+                assert rounds_to(rms(got - data), cell), (end, spacing, n)
+
+
+@pytest.mark.parametrize("tol", RK45)
+def test_rk45(tol: str) -> None:
+    """SciPy's pair on a whole batch, in t."""
+    cells = RK45[tol].split("; ")
+    for name, cell in zip(PROBLEMS, (cells[0], cells[2]), strict=True):
+        calls, error = cell.split(": ")
+        case, accuracy = problem(name), float(tol)
+        solver = rs.BlackBox("RK45", accuracy, accuracy)
+        run = rs.sample(case.flow, solver, x=case.x)
+        assert run.nfe[0] == int(calls)
+        got = rms(np.linalg.norm(run.x - case.exact, axis=1))
+        assert rounds_to(got, error), (got, error)
 
 
 DATA = rs.GaussianMixture([1.0], [[0.7]], [0.09])
