@@ -600,6 +600,8 @@ PER_SAMPLE = np.full((512, 1), 0.5)
         (lambda: rs.TAB(1).bind(RING.flow, GRID.ts)(
             RING.flow, rs.State(PER_SAMPLE, RING.x), 0.4 * PER_SAMPLE, rs.Gaussian(0)),
          ValueError, "bind it to the grid that it runs on"),
+        (lambda: rs.PredictorCorrector(rs.UniPC(2), rs.AnnealedLangevin(0.1)), TypeError,
+         "would undo what the corrector did"),
         (lambda: rs.DPMSolver.fast(9).bind(RING.flow, GRID.ts), ValueError, "a Grid of 4 steps"),
     ],
 )  # fmt: skip

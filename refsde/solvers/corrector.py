@@ -220,6 +220,13 @@ class PredictorCorrector:
                 )
         if self.order not in ("code", "paper"):
             raise ValueError(f"`order` must be 'code' or 'paper', got {self.order!r}")
+        engine = getattr(self.predictor, "method", self.predictor)
+        if self.corrector is not None and getattr(engine, "corrector", False) is True:
+            raise TypeError(
+                f"`predictor` {self.predictor!r} corrects its own last step from where that began, "
+                "which would undo what the corrector did: use a method without, such as "
+                "UniPC(3, corrector=False)"
+            )
 
     @property
     def accepts(self) -> frozenset[Kind]:
