@@ -237,6 +237,8 @@ ORDERS: list[tuple[Any, float]] = [
     (M("x0", "lam", 1), 2), (M("x0", "lam", 2), 3), (M("x0", "lam", 3), 4),
     (rs.IPNDM(2), 2), (rs.IPNDM(4), 2), (rs.IPNDM(4, "rk4"), 2),
     (rs.DPMSolverPP(2), 2), (rs.DPMSolverPP(3), 2), (rs.DPMSolverPP(3, "exact"), 3),
+    (M("x0", "lam", 1, True, shortcut="halved"), 2),
+    (M("x0", "lam", 2, True, shortcut="halved"), 3),
     (rs.UniPC(2), 3), (rs.UniPC(2, "B1"), 3), (rs.UniPC(3), 4), (rs.UniPC(3, "B1"), 4),
     (rs.UniPC(3, last_step_rule="lower"), 2), (rs.UniPC(3, prediction="eps"), 4),
     (rs.RhoRK("2heun"), 2), (rs.RhoRK("2midpoint"), 2), (rs.DPMSolver(2), 2),

@@ -164,7 +164,7 @@ def table() -> orders.OrderTable:
 ONE_STEP = {
     name
     for name, entry in orders.SOLVERS.items()
-    if not isinstance(entry.make(rs.VP()), refsde.solvers.multistep.Named | rs.Multistep)
+    if not isinstance(entry.make(rs.VP()), refsde.solvers._named.Named | rs.Multistep)
 }
 
 

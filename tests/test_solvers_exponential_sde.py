@@ -198,6 +198,16 @@ def test_analytic_dpm_is_exact_on_isotropic_gaussians(sde: Any, eta: float) -> N
     assert abs(plain.cov[0, 0] / exact.cov[0, 0] - 1) > 0.01
 
 
+def test_without_a_posterior_variance_analytic_dpm_is_ddim() -> None:
+    process, ts = reverse(RING.target), rs.Grid.power(SDE, 6)
+    for eta in (0.4, 1.0):
+        a, b = (
+            rs.sample(process, solver, x=RING.x, times=ts, rng=0).x
+            for solver in (rs.AnalyticDPM(lambda t: 0.0, eta), rs.DDIM(eta))
+        )
+        assert np.array_equal(a, b)
+
+
 def test_the_posterior_variance_is_that_of_the_denoiser() -> None:
     """E tr Cov(x_0 | x_t) / d is the mean square error of the posterior mean."""
     target, t = RING.target, 0.3
@@ -229,6 +239,10 @@ def test_the_posterior_variance_is_that_of_the_denoiser() -> None:
         (lambda: rs.Churn(s_min=2.0, s_max=1.0), ValueError, "`s_max` must exceed `s_min`"),
         (lambda: rs.Churn(rs.DDIM), TypeError, "`solver` of Churn must be a solver of the flow"),  # type: ignore[arg-type]
         (lambda: rs.sample(RING.flow, rs.Churn(rs.TAB(1)), 5, times=4), TypeError, "one-step"),
+        (lambda: rs.sample(RING.flow, rs.Churn(rs.IPNDM(4, "rk4")), 5, times=4), TypeError,
+         "one-step"),
+        (lambda: rs.sample(RING.flow, rs.Churn(rs.DPMSolver.fast(9)), 5, times=4), TypeError,
+         "churn raises them"),
         (lambda: rs.sample(RING.flow, rs.Churn(), 5, times=rs.Adaptive()), ValueError, "a Grid"),
         (lambda: rs.AnalyticDPM(0.1), TypeError, "`variance` must be a function of t"),  # type: ignore[arg-type]
         (lambda: rs.AnalyticDPM.of(lambda x, t: x), TypeError, "must be that of a target"),

@@ -1,10 +1,12 @@
 """How a step is made: every solver is called as ``solver(process, state, s, noise) -> State``."""
 
 from refsde.solvers.adaptive import GGF, Lamba
+from refsde.solvers.analytic import AnalyticDPM
+from refsde.solvers.angular import Angular
 from refsde.solvers.blackbox import BlackBox
-from refsde.solvers.churn import AnalyticDPM, Churn
+from refsde.solvers.churn import Churn
 from refsde.solvers.corrector import AnnealedLangevin, Langevin, PredictorCorrector
-from refsde.solvers.deis import IPNDM, TAB, Angular, RhoAB, RhoRK
+from refsde.solvers.deis import IPNDM, TAB, RhoAB, RhoRK
 from refsde.solvers.dpm import DPMSolver, DPMSolverPP, UniPC
 from refsde.solvers.embedded import EmbeddedRK
 from refsde.solvers.euler import EulerMaruyama, Heun

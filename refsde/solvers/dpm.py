@@ -7,17 +7,13 @@ convergence of the exact coefficients, as in these papers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from refsde._types import Noise, Process, State, Time
+from refsde.solvers._checks import check_choice, check_order
+from refsde.solvers._named import Named
 from refsde.solvers._tolerance import check_tolerances
-from refsde.solvers.multistep import (
-    LastStepRule,
-    Multistep,
-    Named,
-    check_choice,
-    check_order,
-)
+from refsde.solvers.multistep import LastStepRule, Multistep
 from refsde.solvers.runge_kutta import ExponentialRK, Tableau, Through
 from refsde.times import Adaptive
 
@@ -233,6 +229,7 @@ class DPMSolverFast:
 class _Planned:
     """A method for every step."""
 
+    on_grid: ClassVar[bool] = True
     methods: dict[tuple[float, float], ExponentialRK]
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:

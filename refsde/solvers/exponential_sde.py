@@ -14,9 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 from refsde._array import where
+from refsde.solvers._checks import check_choice, check_order, check_tau
 from refsde.solvers._exponential import Tau
+from refsde.solvers._named import Named
 from refsde.solvers.dpm import singlestep
-from refsde.solvers.multistep import Multistep, Named, check_choice, check_order, check_tau
+from refsde.solvers.multistep import Multistep
 from refsde.solvers.runge_kutta import ExponentialRK
 
 __all__ = ["ERSDE", "SEEDS", "SASolver", "SDEDPMSolverPP"]
@@ -215,9 +217,12 @@ class SASolver(Named):
         return Multistep("x0", "lam", self.order - 1, self.corrector, tau=tau)
 
 
-def er_sde_5(rho: Any) -> Any:
+@dataclass(frozen=True)
+class Preferred:
     """Noise scale rho (e^(rho^0.3) + 10), the one that ER-SDE's authors prefer."""
-    return rho * (np.exp(rho**0.3) + 10)
+
+    def __call__(self, rho: Any) -> Any:
+        return rho * (np.exp(rho**0.3) + 10)
 
 
 @dataclass(frozen=True)
@@ -256,7 +261,7 @@ class ERSDE(Named):
     """
 
     order: int = 2
-    phi: Callable[[Any], Any] = er_sde_5
+    phi: Callable[[Any], Any] = Preferred()
 
     def __post_init__(self) -> None:
         check_order(self, "order", 1, 2)

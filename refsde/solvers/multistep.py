@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 from refsde._array import combine, per_sample, sqrt
 from refsde._types import SDE, Array, Kind, Noise, Orders, Process, State, Time
+from refsde.solvers._checks import check_choice, check_order, check_positive, check_tau
 from refsde.solvers._exponential import Leg, Tau, lagrange, predicted, velocity
 from refsde.solvers._means import Coordinate, Phi, coordinates, legs, power_means
+from refsde.solvers.one_step import path_normal
 
-__all__ = ["LastStepRule", "Multistep", "Named", "check_choice", "check_order"]
+__all__ = ["HIGHEST", "LastStepRule", "Multistep"]
 
 LastStepRule = Literal["full", "lower", "lower if short"]
 Shortcut = Literal["none", "B1", "B2", "halved", "B2 halved"]
@@ -139,12 +141,14 @@ class Multistep:
     @property
     def orders(self) -> Orders:
         """Order of convergence of these settings."""
-        order = self.order + 1 + self.corrector
-        halves = self.order == 2 and "halved" in self.shortcut
         if callable(self.tau):
             return {}  # a jump of tau inside a step: of first order, by a factor that varies
-        if self.coordinate == "index" or self.last_step_rule == "lower" or halves:
+        order = self.order + 1 + self.corrector
+        if self.coordinate == "index" or self.last_step_rule == "lower":
             order = min(order, 2)
+        if "halved" in self.shortcut:
+            # the degree 2 that is wrong is the corrector's, the predictor's or a first step's
+            order = min(order, {0: 2, 1: 2, 2: 2 + self.corrector, 3: 3}[self.order])
         return {"weak": min(order, 2)} if self._noisy else {"flow": order}
 
     @property
@@ -270,6 +274,7 @@ def _published(method: Multistep, step: Leg, means: list[float]) -> list[float]:
 class _Bound:
     """The method on one grid, which is what runs."""
 
+    on_grid: ClassVar[bool] = True  # it has a history, of the times of this grid
     method: Multistep
     places: dict[tuple[float, float], int]  # (t, s) of every step, and its number
     steps: tuple[Step, ...]
@@ -278,21 +283,16 @@ class _Bound:
         """Step from ``state.t`` to ``s``."""
         n = self.step_of(state.t, s)
         t, x = state.t, state.x
-        base, history = state.memory or (None, ())
-        m = self.prediction(process, x, t, n)
-        history = (m, *history)
+        base, history = state.memory or (x, ())
+        history = (self.prediction(process, x, t, n), *history)
         if n and (before := self.steps[n - 1]).corrected:
             x = combine([1.0, *before.corrected], [base, *history])
         step = self.steps[n]
-        base, known = step.keep, x
+        base = step.keep * x
         if step.spread:
-            z = noise.increment(t, s, x) / sqrt(abs(s - t))
-            known, base = step.keep * x + step.spread * process.colour(z), 1.0
-        elif step.corrected:
-            known, base = step.keep * x, 1.0
-        x_s = combine([base, *step.weights], [known, *history])
-        kept = history[: self.method.order + 1]
-        return State(s, x_s, memory=(known if step.corrected else None, kept))
+            base = base + step.spread * process.colour(path_normal(noise, t, s, x))
+        x_s = combine([1.0, *step.weights], [base, *history])
+        return State(s, x_s, memory=(base, history[: self.method.order + 1]))
 
     def step_of(self, t: Time, s: Time) -> int:
         """Return which step of the grid goes from ``t`` to ``s``."""
@@ -311,96 +311,6 @@ class _Bound:
         if self.method.prediction == "v":
             return velocity(process, x, t, self.method.scale)
         return predicted(process, self.method.prediction, x, t)
-
-
-class Named:
-    """A published method: a few parameters, and the engine with the settings they stand for."""
-
-    @property
-    def method(self) -> Any:
-        """The engine that runs, with its settings."""
-        raise NotImplementedError
-
-    @property
-    def accepts(self) -> frozenset[Kind]:
-        """Kinds of process this is right for."""
-        kinds: frozenset[Kind] = self.method.accepts
-        return kinds
-
-    @property
-    def orders(self) -> Orders:
-        """Order of convergence."""
-        orders: Orders = self.method.orders
-        return orders
-
-    @property
-    def least_steps(self) -> int:
-        """Steps that a grid must have."""
-        return int(getattr(self.method, "least_steps", 1))
-
-    def bind(self, process: Process, ts: tuple[float, ...] | None) -> Any:
-        """Compute what depends on the grid."""
-        method = self.method
-        if not hasattr(method, "bind"):
-            return method
-        try:
-            return method.bind(process, ts)
-        except (TypeError, ValueError) as wrong:
-            told = str(wrong).replace(f" {type(method).__name__}", f" {self!r}")
-            raise type(wrong)(told) from None
-
-    def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
-        """Step from ``state.t`` to ``s``."""
-        made: State = self.method(process, state, s, noise)
-        return made
-
-
-# -- checks ---------------------------------------------------------------------------------------
-
-
-def check_order(owner: object, name: str, low: int, high: int) -> None:
-    """Raise unless a field is an int in a range."""
-    value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` of {type(owner).__name__} must be an int, got {value!r}")
-    if not low <= value <= high:
-        raise ValueError(
-            f"`{name}` of {type(owner).__name__} must lie in {low} to {high}, got {value!r}"
-        )
-
-
-def check_choice(owner: object, name: str, known: tuple[str, ...], also: str = "") -> None:
-    """Raise unless a field is one of the known names."""
-    value = getattr(owner, name)
-    if value not in known:
-        names = ", ".join(map(repr, known))
-        raise ValueError(
-            f"`{name}` of {type(owner).__name__} must be one of {names}{also and ' ' + also}, got "
-            f"{value!r}"
-        )
-
-
-def check_positive(owner: object, name: str) -> None:
-    """Raise unless a field is a positive finite number."""
-    value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"`{name}` must be a number, got {value!r}: try 1.0")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"`{name}` must be positive and finite, got {value!r}: try 1.0")
-
-
-def check_tau(owner: object, name: str = "tau") -> None:
-    """Raise unless a field is an amount of noise, a finite number >= 0 or a function of rho."""
-    value = getattr(owner, name)
-    if callable(value):
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"`{name}` must be a number or a function of rho, got {value!r}: try 1.0")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(
-            f"`{name}` must be finite and non-negative, got {value!r}: 0 is the flow, 1 the "
-            "reverse SDE"
-        )
 
 
 def _check_noise(method: Multistep) -> None:

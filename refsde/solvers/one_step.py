@@ -27,7 +27,7 @@ _ROUNDING = 1e-12
 Fraction = Callable[[SDE, Time, Time], Any]  # nu^2 of the step from t to s
 
 
-def _normal(noise: Noise, t: Time, s: Time, x: Array) -> Array:
+def path_normal(noise: Noise, t: Time, s: Time, x: Array) -> Array:
     """Unit normals of the path over the step."""
     return noise.increment(t, s, x) / sqrt(abs(s - t))
 
@@ -37,7 +37,7 @@ def _land(
 ) -> Array:
     """Go to ``mean`` and add noise of size ``std``, in the geometry of the process."""
     moved = x + process.gram(mean - x)
-    return moved if _zero(std) else moved + std * process.colour(_normal(noise, t, s, x))
+    return moved if _zero(std) else moved + std * process.colour(path_normal(noise, t, s, x))
 
 
 def _zero(value: Any) -> bool:
@@ -166,12 +166,21 @@ class OneStep:
         return State(s, one_step(process, state.x, state.t, s, nu2, noise))
 
 
-def one_step(process: Process, x: Array, t: Time, s: Time, nu2: Any, noise: Noise) -> Array:
-    """Go from ``t`` to ``s`` with the fraction ``nu2`` of fresh variance: the module's formula."""
+def one_step(
+    process: Process, x: Array, t: Time, s: Time, nu2: Any, noise: Noise, unsure: Any = 0.0
+) -> Array:
+    """Go from ``t`` to ``s`` with the fraction ``nu2`` of fresh variance: the module's formula.
+
+    ``unsure`` is the variance of the data given x_t, where it is to be added.
+    """
     sde = process.sde
     kept = sde.rho(s) * sqrt(1 - nu2)
     mean = sde.alpha(s) * (x / sde.alpha(t) + (kept - sde.rho(t)) * process.eps(x, t))
-    return _land(process, x, mean, sde.sigma(s) * sqrt(nu2), t, s, noise)
+    std = sde.sigma(s) * sqrt(nu2)
+    if not _zero(unsure):
+        moved = 1 - kept / sde.rho(t)  # how much of the data prediction the step takes
+        std = sqrt(std * std + (sde.alpha(s) * moved) ** 2 * unsure)
+    return _land(process, x, mean, std, t, s, noise)
 
 
 @dataclass(frozen=True)
@@ -232,11 +241,15 @@ class DDIM:
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""
-        rho_t, rho_s = process.sde.rho(state.t), process.sde.rho(s)
-        ratio = rho_s / rho_t
-        share = 0.0 if self.eta == 0 else self.eta**2 * (1 - ratio * ratio)
-        nu2 = 1 - maximum(1 - share, 0.0)  # clipped to 1
+        nu2 = ddim_share(process.sde, self.eta, state.t, s)
         return State(s, one_step(process, state.x, state.t, s, nu2, noise))
+
+
+def ddim_share(sde: SDE, eta: float, t: Time, s: Time) -> Any:
+    """Fraction nu^2 = eta^2 (1 - e^(-2h)) of fresh variance, clipped to 1."""
+    ratio = sde.rho(s) / sde.rho(t)
+    share = 0.0 if eta == 0 else eta**2 * (1 - ratio * ratio)
+    return 1 - maximum(1 - share, 0.0)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from refsde._array import combine, log, per_sample, sqrt
+from refsde._array import combine, log, per_sample
 from refsde._types import SDE, Array, Kind, Noise, Orders, Process, State, Time
+from refsde.solvers._checks import check_choice, check_tau
 from refsde.solvers._exponential import Leg, Tau, lagrange, leg, predicted, share
 from refsde.solvers._reuse import evaluated
 from refsde.solvers._tolerance import check_tolerances, scaled_error
-from refsde.solvers.multistep import check_choice, check_tau
+from refsde.solvers.one_step import path_normal
 
 __all__ = ["ExponentialRK", "Tableau"]
 
@@ -209,7 +210,7 @@ class ExponentialRK:
         if "flow" in self.accepts:
             return None
         part = leg(process.sde, self.prediction, t, s, self.tau)
-        fresh = part.spread * process.colour(noise.increment(t, s, x) / sqrt(abs(s - t)))
+        fresh = part.spread * process.colour(path_normal(noise, t, s, x))
         return fresh if carried is None else part.keep * carried + fresh
 
 
