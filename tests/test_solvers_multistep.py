@@ -126,6 +126,28 @@ def test_tab_is_exact_for_polynomials_in_t(sde: Any, q: int) -> None:
             assert abs(got - wanted) <= 2e-13 * size, (n, m)
 
 
+@pytest.mark.parametrize("n", [60, 1000])
+def test_a_table_of_rates_is_integrated_piece_by_piece(n: int) -> None:
+    """Across its kinks one quadrature would be off by 3e-5, as published code is everywhere."""
+    table = rs.Tabulated.from_betas("linear", n=n)
+    ts = rs.Grid.power(table, 6).ts
+    for k, step in list(enumerate(coefficients(rs.TAB(2).method, table, ts)))[2:]:
+        inner = sorted(float(table.lam(i / n)) for i in range(1, n) if ts[k + 1] < i / n < ts[k])
+        edges = [table.lam(ts[k]), *inner, table.lam(ts[k + 1])]
+        for m in (1, 2):
+            wanted = sum(
+                quad(lambda u, m=m: -math.exp(-u) * float(table.t_of_lam(u)) ** m, a, b)[0]
+                for a, b in pairwise(edges)
+            )
+            got = sum(w * ts[k - j] ** m for j, w in enumerate(step.weights)) / table.alpha(
+                ts[k + 1]
+            )
+            assert got == pytest.approx(wanted, rel=1e-12)
+    (reach,) = coefficients(M("score", "t", 0), table, ts)[3].weights
+    wanted = table.alpha(ts[4]) / table.alpha(ts[3]) - 1  # as for every variance preserving SDE
+    assert reach == pytest.approx(wanted, rel=1e-12)
+
+
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1.0, 1.4])
 def test_data_prediction_is_exact_for_polynomials_in_lam(tau: float) -> None:
     ts = rs.Grid.logsnr(SDE, 6).ts

@@ -22,8 +22,32 @@ __all__ = ["Coordinate", "Phi", "coordinates", "legs", "power_means"]
 Coordinate = Literal["t", "rho", "lam", "angle", "index"] | Callable[[Any], Any]
 Phi = Callable[[Any], Any]  # of rho: the noise scale of ER-SDE
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)
-NODES, WEIGHTS = 0.5 * (NODES + 1), 0.5 * WEIGHTS  # on [0, 1]
+MANY, FEW = 64, 16  # Gauss-Legendre nodes of a step, and of each piece of one that has kinks
+
+
+def quadrature(sde: SDE, ts: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes of every step in lam (N, Q), as shares of the step too, and their weights.
+
+    A step is cut where the SDE's rates jump, as those of a table do: t is no smooth function of lam
+    there.  Steps with fewer pieces than others are filled up with nodes of weight zero.
+    """
+    lam = [float(sde.lam(t)) for t in ts]
+    knots = np.array([sde.lam(float(t)) for t in getattr(sde, "knots", ()) if t > 0])
+    cuts = []
+    for first, last in zip(lam[:-1], lam[1:], strict=True):
+        inner = np.sort((knots - first) / (last - first))
+        cuts.append(np.array([0.0, *inner[(inner > 0) & (inner < 1)], 1.0]))
+    most = max(len(edges) for edges in cuts) - 1
+    nodes, weights = np.polynomial.legendre.leggauss(MANY if most == 1 else FEW)
+    shares = np.full((len(cuts), most * len(nodes)), 0.5)
+    sizes = np.zeros_like(shares)
+    for n, edges in enumerate(cuts):
+        half = 0.5 * np.diff(edges)[:, None]
+        piece = (edges[:-1, None] + half * (nodes + 1)).ravel()
+        shares[n, : len(piece)] = piece
+        sizes[n, : len(piece)] = (half * weights).ravel()
+    ends = np.array(lam)
+    return ends[:-1, None] + np.diff(ends)[:, None] * shares, shares, sizes
 
 
 def coordinates(
@@ -51,7 +75,11 @@ def legs(
     """The exact pieces of every step of a grid."""
     steps = list(zip(ts[:-1], ts[1:], strict=True))
     if prediction == "score":
-        return [_frozen_score(sde, t, s) for t, s in steps]
+        lam, _, weights = quadrature(sde, ts)
+        means = np.sum(weights * sde.sigma(sde.t_of_lam(lam)) * np.exp(-lam), axis=1)
+        return [
+            _frozen_score(sde, t, s, m) for (t, s), m in zip(steps, means.tolist(), strict=True)
+        ]
     if prediction == "v":
         return [_turn(sde, t, s, scale) for t, s in steps]
     if phi is not None:
@@ -66,11 +94,9 @@ def _turn(sde: SDE, t: float, s: float, scale: float) -> Leg:
     return Leg(size_s / size_t, size_s * turned, math.nan, 0.0)
 
 
-def _frozen_score(sde: SDE, t: float, s: float) -> Leg:
+def _frozen_score(sde: SDE, t: float, s: float, mean: float) -> Leg:
     """Pieces where m is the score: the flow's eps form, with sigma under the integral."""
-    start, h = sde.lam(t), sde.lam(s) - sde.lam(t)
-    lam = start + h * NODES
-    mean = float(WEIGHTS @ (sde.sigma(sde.t_of_lam(lam)) * np.exp(-lam)))
+    h = sde.lam(s) - sde.lam(t)
     return Leg(sde.alpha(s) / sde.alpha(t), sde.alpha(s) * h * mean, -h, 0.0)
 
 
@@ -95,7 +121,7 @@ def power_means(
 ) -> list[list[float]]:
     """Means of theta^0, ..., theta^top over every step, theta the scaled coordinate.
 
-    In closed form where there is one, else by 64-point Gauss-Legendre quadrature in lam.
+    In closed form where there is one, else by Gauss-Legendre quadrature in lam, of 64 points.
     """
     if (coordinate, prediction) in (("rho", "eps"), ("angle", "v")) or coordinate == "index":
         return [[1.0 / (k + 1) for k in range(top + 1)] for _ in steps]
@@ -103,19 +129,19 @@ def power_means(
         return [[share(k, step.tilt) for k in range(top + 1)] for step in steps]
     if top == 0:
         return [[1.0] for _ in steps]
-    ends = np.array([float(sde.lam(t)) for t in ts])
-    lam = ends[:-1, None] + np.diff(ends)[:, None] * NODES
+    lam, shares, weights = quadrature(sde, ts)
     xi = _along(coordinate, sde, lam, scale)
     at = np.array(coordinates(coordinate, sde, ts, scale))
     theta = (xi - at[:-1, None]) / np.diff(at)[:, None]
     powers = theta[:, :, None] ** np.arange(top + 1)
     if phi is not None:
-        return _by_parts(coordinate, ends, lam, at, powers, phi)
+        ends = np.array([float(sde.lam(t)) for t in ts])
+        return _by_parts(coordinate, ends, lam, weights, at, powers, phi)
     if prediction == "v":  # the angle's own rate
-        density = WEIGHTS / np.cosh(lam + math.log(scale))
+        density = weights / np.cosh(lam + math.log(scale))
     else:
         tilt = np.array([step.tilt for step in steps])[:, None]
-        density = np.exp(tilt * NODES - np.maximum(tilt, 0.0)) * WEIGHTS
+        density = np.exp(tilt * shares - np.maximum(tilt, 0.0)) * weights
     if prediction == "score":
         density = density * sde.sigma(sde.t_of_lam(lam))
     means = np.einsum("nq,nqk->nk", density, powers) / density.sum(axis=1)[:, None]
@@ -132,6 +158,7 @@ def _by_parts(
     coordinate: Coordinate,
     ends: np.ndarray,
     lam: np.ndarray,
+    weights: np.ndarray,
     at: np.ndarray,
     powers: np.ndarray,
     phi: Phi,
@@ -142,6 +169,6 @@ def _by_parts(
     slope = np.ones_like(lam) if coordinate == "lam" else -np.exp(-lam)  # d xi / d lam
     slope = slope * (np.diff(ends) / np.diff(at))[:, None]  # d theta / d share of the step
     k = np.arange(1, powers.shape[2])
-    inner = np.einsum("nq,nqk->nk", inverse * slope * WEIGHTS, powers[:, :, :-1]) * k
+    inner = np.einsum("nq,nqk->nk", inverse * slope * weights, powers[:, :, :-1]) * k
     means = (last[:, None] - inner) / (last - first)[:, None]
     return [[1.0, *row] for row in means.tolist()]
