@@ -12,6 +12,7 @@ from _deis_problems import SDE, problem
 from scipy.integrate import quad
 
 import refsde as rs
+from refsde.solvers.multistep import coefficients
 
 RING = problem("ring")
 POINT = rs.Empirical(np.array([[1.3]]))
@@ -132,6 +133,28 @@ def test_sa_solver_corrects_with_the_noise_it_predicted_with() -> None:
         pairs = zip(weights(n, nodes), past[::-1], strict=False)
         predicted = base + sum(w * v for w, v in pairs)
     np.testing.assert_allclose(got, predicted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_three_points_as_published(tau: float) -> None:
+    """k-diffusion's weights: the slope exact in the second step, the curvature halved after it."""
+    ts = rs.Grid.power(SDE, 5).ts
+    lam, k = [SDE.lam(t) for t in ts], 1 + tau**2
+    m = np.random.default_rng(0).standard_normal(5)  # predictions, whatever they are
+    steps = coefficients(rs.SDEDPMSolverPP(3, tau).method, SDE, ts)
+    for n, step in enumerate(steps):
+        h = lam[n + 1] - lam[n]
+        phi1, phi2 = -math.expm1(-k * h), math.expm1(-k * h) / (k * h) + 1
+        phi3 = phi2 / (k * h) - 0.5
+        wanted = phi1 * m[n]
+        if n == 1:
+            wanted += phi2 * (m[1] - m[0]) / ((lam[1] - lam[0]) / h)
+        if n > 1:
+            r0, r1 = (lam[n] - lam[n - 1]) / h, (lam[n - 1] - lam[n - 2]) / h
+            D0, D1 = (m[n] - m[n - 1]) / r0, (m[n - 1] - m[n - 2]) / r1
+            wanted += phi2 * (D0 + (D0 - D1) * r0 / (r0 + r1)) - phi3 * (D0 - D1) / (r0 + r1)
+        got = sum(w * m[n - j] for j, w in enumerate(step.weights))
+        assert got == pytest.approx(SDE.alpha(ts[n + 1]) * wanted, rel=1e-11)
 
 
 def test_noise_in_a_band_of_levels() -> None:

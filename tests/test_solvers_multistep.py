@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 import refsde as rs
-from refsde.solvers._exponential import lagrange, leg, share
+from refsde.solvers._exponential import lagrange, leg, share, velocity
 from refsde.solvers.multistep import coefficients
 from refsde.testing import strategies
 
@@ -124,6 +124,33 @@ def test_tab_is_exact_for_polynomials_in_t(sde: Any, q: int) -> None:
             )  # fmt: skip
             size = sum(abs(w) * ts[n - j] ** m for j, w in enumerate(step.weights)) / alpha
             assert abs(got - wanted) <= 2e-13 * size, (n, m)
+
+
+@pytest.mark.parametrize("sde", [rs.VP(), rs.VE(), rs.SubVP()], ids=kind_of)
+@pytest.mark.parametrize(("prediction", "scale"), [("score", 1.0), ("v", 0.4), ("v", 2.5)])
+def test_score_and_velocity_have_weights_of_their_own(
+    prediction: Any, scale: float, sde: Any
+) -> None:
+    """Means of t^m with the weight under the integral: sigma for the score, the angle's rate."""
+
+    def rate(lam: float) -> float:
+        if prediction == "score":
+            return float(sde.sigma(sde.t_of_lam(lam))) * math.exp(-lam)
+        rho = math.exp(-lam)
+        return -rho * scale / (scale**2 + rho**2)  # d arctan(rho / scale) / d lam
+
+    ts = rs.Grid.power(sde, 6).ts
+    steps = coefficients(M(prediction, "t", 2, scale=scale), sde, ts)
+    for n, step in list(enumerate(steps))[2:]:
+        size = sde.alpha(ts[n + 1])
+        size *= math.hypot(scale, sde.rho(ts[n + 1])) if prediction == "v" else 1.0
+        for m in range(3):
+            wanted, _ = quad(
+                lambda lam, m=m: rate(lam) * float(sde.t_of_lam(lam)) ** m,
+                sde.lam(ts[n]), sde.lam(ts[n + 1]), epsabs=0, epsrel=1e-13, limit=200,
+            )  # fmt: skip
+            got = sum(w * ts[n - j] ** m for j, w in enumerate(step.weights))
+            assert got == pytest.approx(size * wanted, rel=1e-10)
 
 
 @pytest.mark.parametrize("n", [60, 1000])
@@ -318,6 +345,20 @@ def test_data_moved_and_scaled_move_and_scale_the_result() -> None:
             times=rs.Grid.logsnr(large, 7),
         ).x  # fmt: skip
         np.testing.assert_allclose(far, c * near + shift, atol=1e-11)
+
+
+def test_the_velocity_loses_no_digits_at_either_end() -> None:
+    """From the noise prediction near T, or the data prediction near 0, float32 would be left."""
+    sde = rs.EDM()
+    process = rs.ProbabilityFlow(sde, RING.target.score(sde))
+    for t in (80.0, 20.0, 0.02, 0.002):
+        x = math.hypot(t, 1.0) * RING.x
+        exact = velocity(process, x, t, 1.0)
+        size = math.hypot(1.0, t)
+        direct = (process.eps(x, t) - t * process.denoise(x, t)) / size
+        np.testing.assert_allclose(exact, direct, rtol=1e-9, atol=1e-12)
+        single = velocity(process, x.astype(np.float32), t, 1.0)
+        assert np.abs(single - exact).max() < 2e-5, t
 
 
 # -- equalities -----------------------------------------------------------------------------------
