@@ -3,7 +3,7 @@
 Strings keep the digits that were printed; cells are separated by semicolons.
 """
 
-# ruff: noqa: E501
+# ruff: noqa: E501 - a row of a printed table is one line, however long
 
 from __future__ import annotations
 
