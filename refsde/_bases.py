@@ -54,7 +54,7 @@ class Basis:
         return self._cosines(x, inverse=False)
 
     def backward(self, X: Array, shape: Sequence[int]) -> Array:
-        """Return what has the coefficients ``X``, with events of ``shape``; may write over ``X``."""
+        """Return what has the coefficients ``X`` (which are spent), events of ``shape``."""
         if self.name == "pixel":
             return X
         grid = tuple(shape)[-self.axes :]
@@ -133,6 +133,4 @@ class Basis:
 
 @lru_cache(maxsize=8)
 def _cosine_matrix(n: int) -> np.ndarray:
-    C = fft.dct(np.eye(n), axis=0, norm="ortho")
-    C.setflags(write=False)
-    return np.asarray(C)
+    return np.asarray(fft.dct(np.eye(n), axis=0, norm="ortho"))
