@@ -7,10 +7,11 @@ Time ``t`` runs from 0 (data) to ``sde.T`` (noise).
 from importlib import import_module
 from types import ModuleType
 
-from refsde import exact, measure, predict, targets
+from refsde import exact, measure, precondition, predict, targets
 from refsde._types import State
 from refsde.integrate import iterate, sample
 from refsde.noise import BrownianTree, Gaussian, RetainedPath, StoredPath
+from refsde.preconditioned import Preconditioned
 from refsde.process import ForwardSDE, ProbabilityFlow, ReverseSDE
 from refsde.sde import EDM, VE, VP, Cosine, LinearSDE, SubVP, Tabulated
 from refsde.solution import Path, Solution
@@ -19,6 +20,7 @@ from refsde.solvers import (
     ERSDE,
     GGF,
     IPNDM,
+    MALA,
     SEA,
     SEEDS,
     SOSRA,
@@ -52,7 +54,7 @@ from refsde.solvers import (
     ShARK,
     UniPC,
 )
-from refsde.targets import Empirical, GaussianMixture
+from refsde.targets import Empirical, FieldMixture, GaussianField, GaussianMixture
 from refsde.times import Adaptive, Grid
 
 __version__ = "0.1.0"
@@ -71,6 +73,7 @@ __all__ = [
     "ERSDE",
     "GGF",
     "IPNDM",
+    "MALA",
     "SEA",
     "SEEDS",
     "SOSRA",
@@ -96,8 +99,10 @@ __all__ = [
     "Empirical",
     "EulerMaruyama",
     "ExponentialRK",
+    "FieldMixture",
     "ForwardSDE",
     "Gaussian",
+    "GaussianField",
     "GaussianMixture",
     "Grid",
     "Heun",
@@ -107,6 +112,7 @@ __all__ = [
     "Multistep",
     "OneStep",
     "Path",
+    "Preconditioned",
     "PredictorCorrector",
     "ProbabilityFlow",
     "RetainedPath",
@@ -127,6 +133,7 @@ __all__ = [
     "iterate",
     "measure",
     "plot",
+    "precondition",
     "predict",
     "sample",
     "targets",

@@ -113,14 +113,13 @@ class Basis:
 
         Cosines count half cycles, so that both are integers on a square's axes.
         """
-        grid = tuple(shape)[-self.axes :]
+        edges = tuple(shape)[-self.axes :]
+        squares, longest = np.zeros(edges), max(edges)
         if self.name == "pixel":
-            return np.zeros(grid)
-        longest = max(grid)
-        squares = np.zeros(grid)
-        for axis, n in enumerate(grid):
+            return squares
+        for axis, n in enumerate(edges):
             index = np.fft.fftfreq(n, 1 / n) if self.name == "fft" else np.arange(n)
-            aligned = [1] * len(grid)
+            aligned = [1] * len(edges)
             aligned[axis] = n
             squares = squares + (index.reshape(aligned) * (longest / n)) ** 2
         return np.asarray(np.sqrt(squares))

@@ -29,6 +29,7 @@ __all__ = [
     "check_start",
     "check_step",
     "check_times",
+    "event_of",
     "is_order",
     "is_orders",
     "named",
@@ -81,6 +82,8 @@ def check_accepts(solver: Any, process: Any) -> None:
             f"or have a kind among {sorted(_NAMES)}, got {process!r}"
         )
     accepts = getattr(solver, "accepts", None)
+    if getattr(process, "preconditioned", False):
+        _check_preconditions(solver, process, accepts)
     if accepts is None or kind in accepts:
         return
     known = [_NAMES.get(k, repr(k)) for k in sorted(accepts, reverse=True)]
@@ -88,6 +91,26 @@ def check_accepts(solver: Any, process: Any) -> None:
     raise TypeError(
         f"`solver` {named(solver)} is wrong for {_NAMES[kind]}, silently so if it ran: use it on "
         f"{right}"
+    )
+
+
+def _check_preconditions(solver: Any, process: Any, accepts: Any) -> None:
+    """Raise ``TypeError`` where a solver would ignore the preconditioner in silence."""
+    # A function says nothing of itself: it is taken to be written on what a process offers.
+    if getattr(solver, "preconditions", accepts is None):
+        return
+    if accepts is not None and "reverse" not in accepts:
+        why = "it solves the flow, which has no noise to be coloured: use it on ProbabilityFlow"
+    elif "flow" in (accepts or ()) and not getattr(solver, "preconditions", True):
+        why = "without noise there is nothing to colour: use it on ProbabilityFlow(sde, score)"
+    else:
+        why = (
+            "use EulerMaruyama, ReverseDiffusion, Ancestral, a stochastic Runge-Kutta method or "
+            "GGF; a solver of yours that uses drift, diffuse, displace, gram and colour alone "
+            "says so by the attribute preconditions = True"
+        )
+    raise TypeError(
+        f"`solver` {named(solver)} would ignore the preconditioner {process.M!r} in silence: {why}"
     )
 
 
@@ -259,22 +282,30 @@ def _check_dtype(dtype: Any) -> None:
 
 
 def _event(process: Process, shape: Any) -> tuple[int, ...]:
-    dim = getattr(getattr(process.score, "target", None), "dim", None)
+    event = event_of(getattr(process.score, "target", None))
     if shape is None:
-        if dim is None:
+        if event is None:
             raise ValueError(
                 "`shape` is None, and the score has no target to tell the event shape: "
                 "pass shape=(d,)"
             )
-        return (int(dim),)
+        return event
     if not isinstance(shape, tuple | list) or not shape or not all(_whole(k) for k in shape):
         raise ValueError(
             f"`shape` must hold positive ints, the shape of one sample, got {shape!r}: "
             "pass shape=(d,)"
         )
-    if dim is not None and tuple(shape) != (dim,):
-        raise ValueError(f"`shape` must be ({dim},), the target's, got {shape!r}: leave it out")
+    if event is not None and tuple(shape) != event:
+        raise ValueError(f"`shape` must be {event}, the target's, got {shape!r}: leave it out")
     return tuple(int(k) for k in shape)
+
+
+def event_of(target: Any) -> tuple[int, ...] | None:
+    """Shape of one sample of ``target``; None if it does not tell."""
+    event, dim = (getattr(target, name, None) for name in ("event_shape", "dim"))
+    if event is not None:
+        return tuple(int(k) for k in event)
+    return None if dim is None else (int(dim),)
 
 
 def check_memory(solver: Any, memory: Any) -> tuple[Any, ...]:

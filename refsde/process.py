@@ -13,6 +13,7 @@ so.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -21,7 +22,7 @@ import numpy as np
 from refsde._array import Array, Time, sqrt
 from refsde._types import SDE, Kind, Process, Score
 
-__all__ = ["ForwardSDE", "ProbabilityFlow", "ReverseSDE", "counted", "part_of"]
+__all__ = ["ForwardSDE", "ProbabilityFlow", "ReverseSDE", "counted", "part_of", "with_score"]
 
 _SDE_METHODS = ("alpha", "sigma", "f", "g2", "rho", "lam", "t_of_lam")
 
@@ -60,13 +61,22 @@ def _check_score(sde: SDE, score: Any) -> None:
 class _Plain:
     """A process without preconditioning, the same at every step."""
 
+    preconditioned: ClassVar[bool] = False
+
     def colour(self, z: Array) -> Array:
         """Shape independent unit normals ``z``; here they stay as they are."""
         return z
 
     def gram(self, v: Array) -> Array:
-        """Precondition a displacement ``v``; here it stays as it is."""
+        """Precondition a score ``v``; here it stays as it is."""
         return v
+
+    def displace(self, move: Array, variance: Any, score: Callable[[], Array]) -> Array:
+        """Precondition the displacement ``move`` of a step; here it stays as it is.
+
+        ``variance`` is that of the noise the step adds, and ``score()`` where it set out from.
+        """
+        return move
 
     def at(self, t: Time, s: Time) -> Self:
         """Process for the step from ``t`` to ``s``: itself, it depends on time alone."""
@@ -320,16 +330,17 @@ def counted(process: Process) -> tuple[Process, Calls]:
     What a solver evaluates for some samples only, by `part_of`, is counted for these alone.
     """
     calls = Calls()
-    return _with_score(process, _CountedScore(process.score, calls)), calls
+    return with_score(process, _CountedScore(process.score, calls)), calls
 
 
 def part_of(process: Process, rows: np.ndarray) -> Process:
     """Return the process for the samples ``rows`` of its batch, so that only they are counted."""
     score = process.score
-    return _with_score(process, score.on(rows)) if isinstance(score, _CountedScore) else process
+    return with_score(process, score.on(rows)) if isinstance(score, _CountedScore) else process
 
 
-def _with_score(process: Process, score: Any) -> Process:
+def with_score(process: Process, score: Any) -> Process:
+    """Return a copy of ``process`` with another score."""
     copied = copy.copy(process)
     try:
         object.__setattr__(copied, "score", score)  # also past a frozen dataclass

@@ -2,12 +2,14 @@
 
 from refsde.exact.density import Density, density
 from refsde.exact.errors import WeakError, strong_error, weak_error
+from refsde.exact.field import FieldLaw
 from refsde.exact.flow import flow
 from refsde.exact.law import Law, law
 from refsde.exact.order import Order, order
 
 __all__ = [
     "Density",
+    "FieldLaw",
     "Law",
     "Order",
     "WeakError",

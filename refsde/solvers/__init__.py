@@ -11,6 +11,7 @@ from refsde.solvers.dpm import DPMSolver, DPMSolverPP, UniPC
 from refsde.solvers.embedded import EmbeddedRK
 from refsde.solvers.euler import EulerMaruyama, Heun
 from refsde.solvers.exponential_sde import ERSDE, SEEDS, SASolver, SDEDPMSolverPP
+from refsde.solvers.metropolis import MALA
 from refsde.solvers.multistep import Multistep
 from refsde.solvers.one_step import DDIM, Ancestral, OneStep, ReverseDiffusion
 from refsde.solvers.runge_kutta import ExponentialRK
@@ -21,6 +22,7 @@ __all__ = [
     "ERSDE",
     "GGF",
     "IPNDM",
+    "MALA",
     "SEA",
     "SEEDS",
     "SOSRA",

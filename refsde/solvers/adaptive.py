@@ -33,6 +33,7 @@ class _Pair:
     cache: bool
     control: Adaptive
     accepts: ClassVar[frozenset[Kind]] = frozenset({"forward", "reverse", "flow"})
+    preconditions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_tolerances(self, self.rtol, self.atol, self.norm)

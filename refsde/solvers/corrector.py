@@ -44,8 +44,15 @@ def _signal(sde: SDE, t: Time, s: Time) -> Any:
     return ratio * ratio
 
 
-def _move(process: Process, x: Array, score: Array, e: Any, z: Array) -> Array:
-    return x + e * process.gram(score) + sqrt(2 * e) * process.colour(z)
+def step_at_level(sde: SDE, snr: float, t: Time, s: Time) -> Any:
+    """Step size e = 2 a^2 (snr sigma_t)^2."""
+    size = snr * sde.sigma(t)
+    return 2 * _signal(sde, t, s) * size * size
+
+
+def langevin(x: Array, e: Any, score: Array, z: Array) -> Array:
+    """One step of Langevin along a score and a noise that M M^T and M have acted on."""
+    return x + e * score + sqrt(2 * e) * z
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class Langevin:
     steps: int = 1
     norm: Literal["sample", "batch"] = "sample"
     accepts: ClassVar[frozenset[Kind]] = frozenset({"flow", "reverse"})
+    preconditions: ClassVar[bool] = True
     orders: ClassVar[Orders] = {}  # a corrector goes nowhere, and keeps the bias of its step size
 
     def __post_init__(self) -> None:
@@ -104,16 +112,19 @@ class Langevin:
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Correct at ``state.t``; ``s`` is where the predictor goes next (or came from)."""
         t, x = state.t, state.x
-        signal = _signal(process.sde, t, s)
         for _ in range(self.steps):
-            z, score = noise.normal(x), process.score(x, t)
+            z, score = process.colour(noise.normal(x)), process.gram(process.score(x, t))
             size_z, size_score = event_norm(z), event_norm(score)
             if self.norm == "batch":
                 mean = namespace(x).mean
                 size_z, size_score = mean(size_z), mean(size_score)
-            ratio = self.snr * size_z / size_score
-            x = _move(process, x, score, 2 * signal * ratio * ratio, z)
+            x = langevin(x, self.size(process.sde, t, s, size_z, size_score), score, z)
         return state._replace(x=x)
+
+    def size(self, sde: SDE, t: Time, s: Time, size_z: Any, size_score: Any) -> Any:
+        """Step size e from the norms of noise and score, both as M and M M^T leave them."""
+        ratio = self.snr * size_z / size_score
+        return 2 * _signal(sde, t, s) * ratio * ratio
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,11 @@ class AnnealedLangevin:
     ValueError
         If ``snr`` or ``steps`` is not positive.
 
+    Notes
+    -----
+    Alone, as ``PredictorCorrector(None, AnnealedLangevin(...))``, it is annealed Langevin dynamics:
+    see `AnnealedLangevin.ncsn`.
+
     References
     ----------
     Song and Ermon (2019), algorithm 1; the variant of Song et al. (2020)'s code.
@@ -149,18 +165,51 @@ class AnnealedLangevin:
     snr: float = 0.16
     steps: int = 1
     accepts: ClassVar[frozenset[Kind]] = frozenset({"flow", "reverse"})
+    preconditions: ClassVar[bool] = True
     orders: ClassVar[Orders] = {}  # a corrector goes nowhere, and keeps the bias of its step size
 
     def __post_init__(self) -> None:
         _check(self, self.snr, self.steps)
 
+    @classmethod
+    def ncsn(
+        cls, eps: float = 2e-5, sigma_last: float = 0.01, steps: int = 100
+    ) -> PredictorCorrector:
+        r"""Annealed Langevin dynamics in the parameters of noise-conditional score networks.
+
+        .. math:: x \leftarrow x + \tfrac12 a_i\,\mathrm{score} + \sqrt{a_i}\,z, \qquad
+                  a_i = \mathrm{eps}\;\sigma_i^2 / \sigma_{\text{last}}^2
+
+        at every level of the grid but its end, nothing in between: use it on a grid whose times are
+        the levels, such as that of ``Tabulated(sigmas=...)``.
+
+        Parameters
+        ----------
+        eps : float
+            Step at the last level: 2e-5 in the first paper; the second tunes it with the levels.
+        sigma_last : float
+            The smallest level, in units of the data.
+        steps : int
+            Steps a level, the T of the papers.
+
+        References
+        ----------
+        Song and Ermon (2019), algorithm 1; Song and Ermon (2020), Improved Techniques for Training
+        Score-Based Generative Models.
+        """
+        if not (eps > 0 and sigma_last > 0):
+            raise ValueError(
+                f"`eps` and `sigma_last` must be positive, got {eps!r} and {sigma_last!r}"
+            )
+        return PredictorCorrector(None, cls(math.sqrt(eps) / (2 * sigma_last), steps))
+
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Correct at ``state.t``; ``s`` is where the predictor goes next (or came from)."""
         t, x = state.t, state.x
-        size = self.snr * process.sde.sigma(t)
-        e = 2 * _signal(process.sde, t, s) * size * size
+        e = step_at_level(process.sde, self.snr, t, s)
         for _ in range(self.steps):
-            x = _move(process, x, process.score(x, t), e, noise.normal(x))
+            score = process.gram(process.score(x, t))
+            x = langevin(x, e, score, process.colour(noise.normal(x)))
         return state._replace(x=x)
 
 
@@ -233,6 +282,12 @@ class PredictorCorrector:
         """Kinds of process this is right for: those of the predictor, a corrector needs a score."""
         both: frozenset[Kind] = frozenset({"flow", "reverse"})
         return both & frozenset(getattr(self.predictor, "accepts", both))
+
+    @property
+    def preconditions(self) -> bool:
+        """Whether it runs on `Preconditioned`: if both parts do."""
+        parts = [part for part in (self.predictor, self.corrector) if part is not None]
+        return all(getattr(part, "preconditions", not hasattr(part, "accepts")) for part in parts)
 
     @property
     def orders(self) -> Orders:

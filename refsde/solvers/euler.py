@@ -38,6 +38,7 @@ class EulerMaruyama:
 
     accepts: ClassVar[frozenset[Kind]] = frozenset({"forward", "reverse", "flow"})
     orders: ClassVar[Orders] = {"weak": 1, "strong": 1, "flow": 1}
+    preconditions: ClassVar[bool] = True
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""
@@ -74,6 +75,7 @@ class Heun:
 
     accepts: ClassVar[frozenset[Kind]] = frozenset({"forward", "reverse", "flow"})
     orders: ClassVar[Orders] = {"weak": 2, "strong": 1, "flow": 2}
+    preconditions: ClassVar[bool] = True
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""

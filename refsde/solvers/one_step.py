@@ -33,10 +33,17 @@ def path_normal(noise: Noise, t: Time, s: Time, x: Array) -> Array:
 
 
 def _land(
-    process: Process, x: Array, mean: Array, std: Any, t: Time, s: Time, noise: Noise
+    process: Process,
+    x: Array,
+    mean: Array,
+    std: Any,
+    t: Time,
+    s: Time,
+    noise: Noise,
+    score: Callable[[], Array],
 ) -> Array:
     """Go to ``mean`` and add noise of size ``std``, in the geometry of the process."""
-    moved = x + process.gram(mean - x)
+    moved = x + process.displace(mean - x, std * std, score)
     return moved if _zero(std) else moved + std * process.colour(path_normal(noise, t, s, x))
 
 
@@ -115,6 +122,11 @@ class OneStep:
         return frozenset({"flow", "reverse"}) if self.fraction == 0 else frozenset({"reverse"})
 
     @property
+    def preconditions(self) -> bool:
+        """Whether it runs on `Preconditioned`: only with noise to be coloured."""
+        return self.fraction != 0
+
+    @property
     def orders(self) -> Orders:
         """Orders of convergence; none for a share that stays the same however short the step."""
         if self.fraction == 0:
@@ -175,12 +187,13 @@ def one_step(
     """
     sde = process.sde
     kept = sde.rho(s) * sqrt(1 - nu2)
-    mean = sde.alpha(s) * (x / sde.alpha(t) + (kept - sde.rho(t)) * process.eps(x, t))
+    eps = process.eps(x, t)
+    mean = sde.alpha(s) * (x / sde.alpha(t) + (kept - sde.rho(t)) * eps)
     std = sde.sigma(s) * sqrt(nu2)
     if not _zero(unsure):
         moved = 1 - kept / sde.rho(t)  # how much of the data prediction the step takes
         std = sqrt(std * std + (sde.alpha(s) * moved) ** 2 * unsure)
-    return _land(process, x, mean, std, t, s, noise)
+    return _land(process, x, mean, std, t, s, noise, lambda: -eps / sde.sigma(t))
 
 
 @dataclass(frozen=True)
@@ -233,6 +246,11 @@ class DDIM:
         return frozenset({"flow", "reverse"}) if self.eta == 0 else frozenset({"reverse"})
 
     @property
+    def preconditions(self) -> bool:
+        """Whether it runs on `Preconditioned`: only with noise to be coloured."""
+        return self.eta > 0
+
+    @property
     def orders(self) -> Orders:
         """Orders of convergence: along the paths of the reverse SDE only with its own noise."""
         if self.eta == 0:
@@ -278,16 +296,18 @@ class ReverseDiffusion:
 
     accepts: ClassVar[frozenset[Kind]] = frozenset({"flow", "reverse"})
     orders: ClassVar[Orders] = {"weak": 1, "strong": 1, "flow": 1}
+    preconditions: ClassVar[bool] = True
 
     def __call__(self, process: Process, state: State, s: Time, noise: Noise) -> State:
         """Step from ``state.t`` to ``s``."""
         t, x = state.t, state.x
         a, q = process.sde.chain(t, s)
+        score = process.score(x, t)
         if process.stochastic:
-            mean, std = (2 - a) * x + q * process.score(x, t), sqrt(q)
+            mean, std = (2 - a) * x + q * score, sqrt(q)
         else:
-            mean, std = (2 - a) * x + 0.5 * q * process.score(x, t), 0.0
-        return State(s, _land(process, x, mean, std, t, s, noise))
+            mean, std = (2 - a) * x + 0.5 * q * score, 0.0
+        return State(s, _land(process, x, mean, std, t, s, noise, lambda: score))
 
 
 @dataclass(frozen=True)
@@ -330,6 +350,7 @@ class Ancestral:
     variance: Literal["published", "posterior", "large"] = "published"
     accepts: ClassVar[frozenset[Kind]] = frozenset({"reverse"})
     orders: ClassVar[Orders] = {"weak": 1, "strong": 1}
+    preconditions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.variance not in ("published", "posterior", "large"):
@@ -346,9 +367,9 @@ class Ancestral:
             variance = posterior if _exploding(sde, t) else q
         else:
             variance = q if self.variance == "large" else posterior
-        return State(
-            s, _land(process, x, (x + q * process.score(x, t)) / a, sqrt(variance), t, s, noise)
-        )
+        score = process.score(x, t)
+        mean, std = (x + q * score) / a, sqrt(variance)
+        return State(s, _land(process, x, mean, std, t, s, noise, lambda: score))
 
     def bind(self, process: Process, ts: tuple[float, ...] | None) -> Ancestral:
         """Refuse an SDE whose chain was never published."""

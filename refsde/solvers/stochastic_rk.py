@@ -32,6 +32,7 @@ class _StochasticRK:
 
     tableau: ClassVar[Tableau]
     accepts: ClassVar[frozenset[Kind]] = frozenset({"forward", "reverse"})
+    preconditions: ClassVar[bool] = True
     orders: ClassVar[Orders] = {"weak": 2, "strong": 1.5}
 
     def __post_init__(self) -> None:

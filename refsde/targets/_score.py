@@ -16,24 +16,31 @@ __all__ = ["TargetScore", "check_points"]
 
 class _Target(Protocol):
     @property
-    def dim(self) -> int: ...
+    def event_shape(self) -> tuple[int, ...]: ...
     def _evaluate(
         self, x: Array, a: Any, s: Any, want: frozenset[str], u: Array | None = None
     ) -> dict[str, Array]: ...
 
 
-def check_points(name: str, x: Any, dim: int) -> None:
-    """Raise unless ``x`` is a floating-point batch (B, dim)."""
+def check_points(name: str, x: Any, event: int | tuple[int, ...]) -> None:
+    """Raise unless ``x`` is a floating-point batch of events; an int d stands for (d,)."""
+    event = event if isinstance(event, tuple) else (event,)
+    expected = f"(B, {', '.join(map(str, event))})"
     shape = getattr(x, "shape", None)
     if shape is None:
         raise TypeError(
-            f"`{name}` must be an array (B, {dim}), got {type(x).__name__}: use numpy.asarray, and "
+            f"`{name}` must be an array {expected}, got {type(x).__name__}: use numpy.asarray, and "
             "call a score as score(x, t)"
         )
-    if len(shape) != 2 or shape[1] != dim:
+    if len(shape) != 1 + len(event) or tuple(shape[1:]) != event:
+        batch = (
+            "one sample a row, so transpose a batch of columns"
+            if len(event) == 1
+            else "the batch comes first"
+        )
         raise ValueError(
-            f"`{name}` must have shape (B, {dim}), got {tuple(shape)}: one sample a row, so "
-            "transpose a batch of columns, and write one point as x[None]"
+            f"`{name}` must have shape {expected}, got {tuple(shape)}: {batch}, and write one "
+            "point as x[None]"
         )
     kind = x.dtype.kind if is_numpy(x) else ("f" if "float" in str(x.dtype) else "other")
     if kind != "f":
@@ -51,7 +58,7 @@ class TargetScore:
 
     Parameters
     ----------
-    target : GaussianMixture or Empirical
+    target : GaussianMixture, Empirical, GaussianField or FieldMixture
         The law of the data, at t = 0.
     sde : SDE
         What diffuses it.
@@ -61,8 +68,9 @@ class TargetScore:
     Notes
     -----
     In every method ``x`` has shape (B, d) and ``t`` is a float, or an array (B, 1) with one time a
-    sample.  A float32 ``x`` gives float32 results: fine for ordinary covariances (1e-6), but
-    near-singular ones at small ``t`` lose up to two digits more than they have; use float64 there.
+    sample; where samples are images, read (B, *event) and (B, 1, ..., 1).  A float32 ``x`` gives
+    float32 results: fine for ordinary covariances (1e-6), but near-singular ones at small ``t``
+    lose up to two digits more than they have; use float64 there.
 
     References
     ----------
@@ -106,7 +114,7 @@ class TargetScore:
 
     def jvp(self, x: Array, t: Time, u: Array) -> Array:
         """Jacobian of the score applied to the directions ``u`` (B, d), shape (B, d)."""
-        check_points("u", u, self.target.dim)
+        check_points("u", u, self.target.event_shape)
         if u.shape[0] != x.shape[0]:
             raise ValueError(
                 f"`u` must have {x.shape[0]} rows, one direction a point, got {u.shape[0]}"
@@ -130,20 +138,21 @@ class TargetScore:
     def _all(
         self, x: Array, t: Time, want: frozenset[str], u: Array | None = None
     ) -> dict[str, Array]:
-        check_points("x", x, self.target.dim)
+        check_points("x", x, self.target.event_shape)
         if per_sample(t):
-            if tuple(t.shape) not in ((x.shape[0], 1), (1, 1)):
+            ones = (1,) * (len(x.shape) - 1)
+            if tuple(t.shape) not in ((x.shape[0], *ones), (1, *ones)):
                 raise ValueError(
-                    f"`t` must be a float or have shape ({x.shape[0]}, 1), one time a sample, got "
-                    f"{tuple(t.shape)}"
+                    f"`t` must be a float or have shape {(x.shape[0], *ones)}, one time a sample, "
+                    f"got {tuple(t.shape)}"
                 )
-            if tuple(t.shape) != (x.shape[0], 1):
-                t = t + namespace(x).zeros_like(x[:, :1])
+            if tuple(t.shape) != (x.shape[0], *ones):
+                t = t + namespace(x).zeros_like(x[(slice(None), *(slice(1) for _ in ones))])
         else:
             t = float(t)
         check_time("t", t, self.sde)
         a, s = self.sde.alpha(t), self.sde.sigma(t)
-        if is_numpy(x):
+        if is_numpy(x) and getattr(self.target, "uses_blas", True):
             with one_blas_thread():
                 if x.dtype == np.float32 and not rounds_evenly():
                     # Float64 products round every column alike; the results are rounded at the end.

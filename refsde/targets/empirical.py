@@ -82,6 +82,11 @@ class Empirical:
         return int(self._points.shape[1])
 
     @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (d,)."""
+        return (self.dim,)
+
+    @property
     def points(self) -> np.ndarray:
         """The points (N, d)."""
         return self._points.copy()

@@ -165,6 +165,11 @@ class GaussianMixture:
         return int(self._law.mu.shape[1])
 
     @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (d,)."""
+        return (self.dim,)
+
+    @property
     def n_components(self) -> int:
         """Number of components K."""
         return len(self._law.mu)
@@ -253,7 +258,7 @@ class GaussianMixture:
         return self._now(x, "resp")
 
     def _now(self, x: Array, want: str) -> Array:
-        check_points("x", x, self.dim)
+        check_points("x", x, self.event_shape)
         with one_blas_thread():
             return self._evaluate(x, 1.0, 0.0, frozenset((want,)))[want]
 

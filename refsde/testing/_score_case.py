@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from refsde._array import Array
+from refsde._boundary import event_of
 from refsde._types import SDE, Score
 from refsde.testing._differences import derivative
 from refsde.testing._report import name_of
@@ -162,13 +163,13 @@ def _batch(x: ArrayLike) -> np.ndarray:
 def _shape_of(x: np.ndarray | None, shape: Any, target: Any) -> tuple[int, ...]:
     if x is not None:
         return tuple(x.shape[1:])
-    dim = getattr(target, "dim", None)
+    event = event_of(target)
     if shape is None:
-        if dim is None:
+        if event is None:
             raise ValueError(
                 "`shape` is None: pass the shape of one sample, such as (2,), or points x"
             )
-        return (int(dim),)
+        return event
     if not (isinstance(shape, tuple | list) and shape and all(int(k) > 0 for k in shape)):
         raise ValueError(f"`shape` must hold positive ints, got {shape!r}: pass (2,) for d = 2")
     return tuple(int(k) for k in shape)
