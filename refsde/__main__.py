@@ -7,14 +7,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
 
 import numpy as np
 
-from refsde import __version__, orders, race
+from refsde import __version__, field_race, orders, race
+from refsde._field_portraits import draw_field
 from refsde._order_picture import draw_orders
 from refsde._portraits import draw, portrait
 from refsde._types import SDE, OrderKind
@@ -58,8 +59,13 @@ def _target(name: str) -> tuple[GaussianMixture, np.ndarray | None]:
     """Mixture, and the data it was fitted to."""
     if name in TARGETS:
         return TARGETS[name]()
+    if name == "field":
+        raise _Wrong("--target field is of `refsde race`, which draws samples too")
     if not name.endswith(".npz"):
-        raise _Wrong(f"--target must be one of {', '.join(TARGETS)} or a FILE.npz, got {name!r}")
+        raise _Wrong(
+            f"--target must be one of {', '.join(TARGETS)}, field (to race) or a FILE.npz, got "
+            f"{name!r}"
+        )
     try:
         with np.load(name, allow_pickle=False) as data:
             held = {key: data[key] for key in data.files}
@@ -92,18 +98,23 @@ def _budgets(text: str) -> list[int]:
     return sorted({_whole(part) for part in text.split(",")})
 
 
-def _solvers(text: str) -> list[str]:
+def _edge(text: str) -> int:
+    if not text.strip().isdecimal() or not 8 <= int(text) <= 2048:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 8 to 2048, got {text!r}")
+    return int(text)
+
+
+def _racers(text: str, known: Mapping[str, Any]) -> list[str]:
+    """Names of `refsde race`: which are known depends on the target."""
     if text == "all":
-        return list(race.SOLVERS)
+        return list(known)
     if text == "default":
-        return [name for name, entry in race.SOLVERS.items() if entry.default]
+        return [name for name, entry in known.items() if getattr(entry, "default", True)]
     names = [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in race.SOLVERS]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"no solver {unknown[0]!r}: choose from {', '.join(race.SOLVERS)}"
-        )
-    return names
+    for name in names:
+        if name not in known:
+            raise _Wrong(f"--solvers: no solver {name!r}: choose from {', '.join(known)}")
+    return list(dict.fromkeys(names))
 
 
 def _measured(text: str) -> list[str]:
@@ -157,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         f"  {name:<24}{entry.says}{'' if entry.default else '  (not in the default set)'}"
         for name, entry in race.SOLVERS.items()
     )
+    fields = "\n".join(f"  {name:<24}{e.says}" for name, e in field_race.RACERS.items())
     racing = commands.add_parser(
         "race",
         help="compare solvers at equal budgets of score evaluations",
@@ -166,27 +178,41 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"""solvers:
 {names}
 
+solvers of --target field, images too large for the measures of the other races: predictors on VE
+with N geometric levels, with and without preconditioning, by exact recursion
+{fields}
+
 examples:
   refsde race                                     digits, twelve solvers, a minute on two cores
   refsde race --target ring --sde ve -n 20000     eight modes under VE, about 15 seconds
   refsde race --solvers em,heun --nfe 10,40       two solvers, a few seconds
   refsde race --solvers em,ggf,ggf-safe,ggf-tuned --nfe 50,100,200 --target ring   adaptive steps
   refsde race --solvers all --json race.json      all solvers, a minute or two; the numbers as JSON
+  refsde race --target field                      images of 64 x 64, under 10 seconds
+  refsde race --target field --size 256           and of 256 x 256, half a minute
+  refsde race --target field --size 1024          and of 1024 x 1024, two minutes, 2 GB
 """,
     )
     racing.add_argument(
         "--solvers",
-        type=_solvers,
-        default=_solvers("default"),
+        default="default",
         metavar="LIST",
         help="'default', 'all' or names, comma-separated",
     )
     racing.add_argument(
         "--nfe",
         type=_budgets,
-        default=list(BUDGETS),
         metavar="LIST",
-        help="budgets of score evaluations a sample (default 10,20,50,100,200)",
+        help="budgets of score evaluations a sample (default 10,20,50,100,200; of field "
+        "10,20,33,66,133,200)",
+    )
+    racing.add_argument(
+        "--size", type=_edge, metavar="PIXELS", help="edge of field, 8 to 2048 (default 64)"
+    )
+    racing.add_argument(
+        "--spectrum",
+        choices=list(field_race.SPECTRA),
+        help="of field: 1/|k|^2, which needs no data (default power), or that of two photographs",
     )
     racing.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
     sampling = commands.add_parser(
@@ -210,29 +236,29 @@ examples:
         "--nfe", type=_whole, default=100, help="score evaluations a sample (default 100)"
     )
     ordering = _add_order(commands)
-    for command, n in ((racing, 4000), (sampling, 100)):
+    for command, n, more in (
+        (racing, "4000; of field 4, 2, 1 up to 64, 256, 2048 pixels", "ring, field,"),
+        (sampling, "100", "ring,"),
+    ):
         command.add_argument(
             "--target",
             default="digits",
             metavar="NAME",
-            help="digits (default), patches, ring, or FILE.npz with weights, means, covs or data X "
-            "(scaled to about [-1, 1])",
+            help=f"digits (default), patches, {more} or FILE.npz with weights, means, covs or data "
+            "X (scaled to about [-1, 1])",
         )
         command.add_argument(
             "--grid",
-            default="auto",
             choices=list(race.GRIDS),
             help="times (default auto: karras for edm, else uniform)",
         )
-        command.add_argument("-n", type=_whole, default=n, help=f"number of samples (default {n})")
+        command.add_argument("-n", type=_whole, help=f"number of samples (default {n})")
         command.add_argument("--rng", type=int, default=0, help="seed (default 0)")
         command.add_argument(
             "--out", type=Path, default=Path(), metavar="DIR", help="where to write (default here)"
         )
     for command in (racing, sampling, ordering):
-        command.add_argument(
-            "--sde", default="vp", choices=list(SDES), help="forward SDE (default vp)"
-        )
+        command.add_argument("--sde", choices=list(SDES), help="forward SDE (default vp)")
         command.add_argument(
             "--workers",
             type=_whole,
@@ -304,10 +330,11 @@ exit status: 0 well; 1 a declared order is not met, or its error tends to someth
     return ordering
 
 
-def _course(options: argparse.Namespace) -> race.Course:
+def _course(options: argparse.Namespace, n: int) -> race.Course:
     target, data = _target(options.target)
-    sde, name = SDES[options.sde](), Path(options.target).stem
-    return race.Course(target, sde, options.n, options.rng, options.grid, name, data)
+    sde, name = SDES[options.sde or "vp"](), Path(options.target).stem
+    grid = options.grid or "auto"
+    return race.Course(target, sde, options.n or n, options.rng, grid, name, data)
 
 
 def _make_room(out: Path | None = None, **files: Path | None) -> None:
@@ -330,13 +357,9 @@ def _make_room(out: Path | None = None, **files: Path | None) -> None:
 
 def _race(options: argparse.Namespace) -> int:
     began = time.perf_counter()
-    _make_room(options.out, json=options.json)
-    course = _course(options)
-    seconds = race.estimate(course, options.solvers, options.nfe, options.workers)
-    print(f"{course.title()}: about {seconds:.0f} s", file=sys.stderr)
-    result = race.run(course, options.solvers, options.nfe, workers=options.workers, progress=True)
+    result, pictures = (_field_race if options.target == "field" else _mixture_race)(options)
     print(result.table())
-    written = [*draw(result, options.out)]
+    written = [*pictures]
     if options.json is not None:
         options.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
         written.append(options.json)
@@ -344,11 +367,47 @@ def _race(options: argparse.Namespace) -> int:
     return 0
 
 
+def _mixture_race(options: argparse.Namespace) -> tuple[race.Race, Iterator[Path]]:
+    """Outcome, and the pictures as they are drawn."""
+    for name in ("size", "spectrum"):
+        if getattr(options, name) is not None:
+            raise _Wrong(
+                f"--{name} is for --target field, got --target {options.target}: leave it out"
+            )
+    names, budgets = _racers(options.solvers, race.SOLVERS), options.nfe or list(BUDGETS)
+    _make_room(options.out, json=options.json)
+    course = _course(options, 4000)
+    seconds = race.estimate(course, names, budgets, options.workers)
+    print(f"{course.title()}: about {seconds:.0f} s", file=sys.stderr)
+    result = race.run(course, names, budgets, workers=options.workers, progress=True)
+    return result, draw(result, options.out)
+
+
+def _field_race(options: argparse.Namespace) -> tuple[field_race.FieldRace, Iterator[Path]]:
+    """Outcome, and the pictures as they are drawn."""
+    for name, only in (("sde", "ve"), ("grid", "auto")):
+        if getattr(options, name) not in (None, only):
+            raise _Wrong(
+                f"--{name} is {only} for --target field, a step a level, got "
+                f"{getattr(options, name)}: leave it out"
+            )
+    names = _racers(options.solvers, field_race.RACERS)
+    budgets = options.nfe or list(field_race.BUDGETS)
+    _make_room(options.out, json=options.json)
+    course = field_race.FieldCourse(
+        options.size or 64, options.spectrum or "power", options.n, options.rng
+    )
+    seconds = field_race.estimate(course, names, budgets, options.workers)
+    print(f"{course.title()}: about {seconds:.0f} s", file=sys.stderr)
+    result = field_race.run(course, names, budgets, workers=options.workers, progress=True)
+    return result, draw_field(result, options.out)
+
+
 def _sample(options: argparse.Namespace) -> int:
     _make_room(options.out)
-    course = _course(options)
+    course = _course(options, 100)
     solution = course.sample(
-        options.solver, options.nfe, options.n, workers=options.workers, progress=True
+        options.solver, options.nfe, course.n, workers=options.workers, progress=True
     )
     solution.save(options.out / "samples.npz")
     rows = {f"{options.solver}, {solution.nfe.mean():.0f} NFE": solution.x}
@@ -363,7 +422,7 @@ def _order(options: argparse.Namespace) -> int:
     _make_room(plot=options.plot, json=options.json)
     if options.plot is not None:
         import matplotlib  # noqa: F401  (before the work, not after it)
-    problem = orders.Problem(options.mean, options.std, SDES[options.sde](), options.steps)
+    problem = orders.Problem(options.mean, options.std, SDES[options.sde or "vp"](), options.steps)
     result = orders.run(
         options.solvers, options.kind, problem, workers=options.workers, progress=True
     )

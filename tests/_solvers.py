@@ -40,6 +40,8 @@ class Case:
         Evaluations at the start of a run, beside those of its steps.
     settled : bool
         Whether its order shows to 0.05 on the grids of the tests.
+    density : bool
+        Whether it needs the log-density beside the score.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Case:
     coupled: bool = False
     fixed: int = 0
     settled: bool = True
+    density: bool = False
 
 
 def _pc(predictor: Any, corrector: Any, order: str = "code") -> Any:
@@ -87,6 +90,7 @@ SOLVERS = [
     Case("predictor-only", _pc(rs.ReverseDiffusion(), None), BOTH, 1),
     Case("corrector-only", _pc(None, rs.Langevin(0.1, steps=3)), BOTH, 3),
     Case("pc-batch", _pc(rs.EulerMaruyama(), rs.Langevin(0.1, norm="batch")), BOTH, 2, True),
+    Case("pc-mala", _pc(rs.EulerMaruyama(), rs.MALA(0.2, steps=2)), BOTH, 4, density=True),
     Case("ggf", rs.GGF(), ("reverse", "flow", "forward"), 2),
     Case("ggf-low", rs.GGF.safe(extrapolate=False), ("reverse", "flow", "forward"), 2),
     Case("lamba", rs.Lamba(), ("reverse", "flow", "forward"), 2),
@@ -168,6 +172,10 @@ class CountingScore:
     def denoise(self, x: Any, t: Any) -> Any:
         self.batches.append(len(x))
         return self.inner.denoise(x, t)
+
+    def evaluate(self, x: Any, t: Any, *want: str) -> Any:
+        self.batches.append(len(x))
+        return self.inner.evaluate(x, t, *want)
 
 
 class NoNoise:

@@ -308,7 +308,7 @@ def test_samples_have_the_law(case: Any, seed: int) -> None:
 
 def affine(case: Any) -> bool:
     parts = [case.solver, *vars(case.solver).values()]
-    return not any(isinstance(part, rs.Langevin | rs.BlackBox) for part in parts)
+    return not any(isinstance(part, rs.Langevin | rs.MALA | rs.BlackBox) for part in parts)
 
 
 # -- what is refused -------------------------------------------------------------------------------

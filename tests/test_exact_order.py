@@ -119,6 +119,7 @@ def test_solvers_without_orders_have_none() -> None:
         "pc-paper": "not affine",
         "corrector-only": "not affine",
         "pc-batch": "not affine",
+        "pc-mala": "not affine",  # a threshold
         "blackbox": "not affine",  # error control, of the whole batch
         "blackbox-alone": "not affine",
         "churn": "converges",  # its noise depends on the number of steps

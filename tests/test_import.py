@@ -99,6 +99,7 @@ def test_all_has_the_names_of_the_contract() -> None:
     """Users rely on them: names are added, never renamed."""
     contract = """
         VP SubVP VE EDM Cosine Tabulated LinearSDE GaussianMixture Empirical
+        GaussianField FieldMixture
         ReverseSDE ProbabilityFlow ForwardSDE Gaussian StoredPath Grid
         iterate sample Solution Path State predict
         EulerMaruyama Heun ReverseDiffusion Ancestral DDIM OneStep PredictorCorrector Langevin

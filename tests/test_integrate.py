@@ -368,7 +368,7 @@ def test_deterministic_solvers_draw_none_on_the_reverse_sde(solver: Any) -> None
 # -- failures -------------------------------------------------------------------------------------
 
 
-@cases(lambda case: not case.coupled, kinds=BOTH)
+@cases(lambda case: not (case.coupled or case.density), kinds=BOTH)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_bad_score_ends_those_samples_only(case: Case, kind: str, value: float) -> None:
     """Those that start at x_0 > 0.5 fail in mid-run; all others keep the bits of a clean run."""

@@ -115,10 +115,36 @@ def test_solvers_accept_and_declare(data: Any, kind: Any) -> None:
 def test_every_solver_is_drawn() -> None:
     from refsde import solvers
 
-    drawn = set()
-    for name in set(solvers.__all__) - {"BlackBox", "Langevin", "AnnealedLangevin"}:
+    drawn, others = set(), {"BlackBox", "Langevin", "AnnealedLangevin", "MALA"}
+    for name in set(solvers.__all__) - others:
         drawn.add(type(first(strategies.solvers(), lambda s, name=name: type(s).__name__ == name)))
-    assert len(drawn) == len(solvers.__all__) - 3, "those are no solvers with a fixed step"
+    assert len(drawn) == len(solvers.__all__) - 4, "those are no solvers with a fixed step"
+    for corrector in (rs.Langevin, rs.AnnealedLangevin, rs.MALA):
+        first(strategies.solvers(), lambda s, kind=corrector: has_corrector(s, kind))
+
+
+def has_corrector(solver: Any, kind: type) -> bool:
+    return isinstance(getattr(solver, "corrector", None), kind)
+
+
+@given(st.data(), st.sampled_from([(3,), (2, 3), (2, 3, 4)]))
+def test_preconditioners_take_their_events(data: Any, event: tuple[int, ...]) -> None:
+    M = data.draw(strategies.preconditioners(event))
+    z = np.ones((2, *event))
+    assert M.static and M.apply(z).shape == z.shape
+    assert M.event_shape is None or event[-len(M.event_shape) :] == M.event_shape
+    D = M.as_linear_operator(event) @ np.eye(z[0].size)
+    assert 1 / 4.01 < np.linalg.svd(D)[1].min() <= np.linalg.svd(D)[1].max() < 4.01
+
+
+@pytest.mark.parametrize("event", [3, (2, 3)])
+def test_every_kind_of_preconditioner_is_drawn(event: Any) -> None:
+    from refsde import precondition as pc
+
+    maps = strategies.preconditioners(event)
+    assert isinstance(find(maps, lambda M: True), pc.Identity)
+    for kind in (pc.Scalar, pc.Diagonal, pc.Fourier, pc.DCT, pc.Dense, pc.Product):
+        first(maps, lambda M, kind=kind: isinstance(M, kind))
 
 
 BAD: list[tuple[Any, str]] = [
@@ -130,6 +156,8 @@ BAD: list[tuple[Any, str]] = [
     (lambda: strategies.times(rs.VP(), t_end=1.0), r"`t_end` must lie in \[0, T\) = \[0, 1\)"),
     (lambda: strategies.time_grids(rs.VP(), steps=0), "`steps` must be a positive int"),
     (lambda: strategies.points(rs.GaussianMixture.ring(3), n=0), "`n` must be a positive int"),
+    (lambda: strategies.preconditioners(()), "`event_shape` must hold positive ints"),
+    (lambda: strategies.preconditioners(0), r"`event_shape` must hold .* got 0: pass \(d,\)"),
     (lambda: strategies.solvers("sideways"), "leave no solver: kinds are"),
     (lambda: strategies.solvers("forward", order="none"), "leave no solver"),
 ]  # fmt: skip

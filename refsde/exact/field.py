@@ -105,7 +105,7 @@ class FieldLaw:
         moment = self.variance
         if about == "reference":
             moment = moment + np.abs(self.mean - mu) ** 2
-        return self._means(moment / S)
+        return np.asarray(self._sums(moment / S) / self._sums(np.ones(S.shape)))
 
     def octave_z(self, x: np.ndarray) -> np.ndarray:
         """How far the octave powers of samples ``x`` (n, *event) are off, in standard errors.
@@ -118,15 +118,14 @@ class FieldLaw:
         v, d2 = self.variance / S, np.abs(self.mean - mu) ** 2 / S
         _, found = self.target.octaves(x)
         # a coefficient and its twin vary together, so that both count as real ones
-        spread = self._means(2 * v * v + 4 * v * d2) / (self._means(np.ones(S.shape), np.sum))
-        return np.asarray((found - self._means(v + d2)) / np.sqrt(spread / len(x)))
+        spread = np.sqrt(self._sums(2 * v * v + 4 * v * d2) / len(x))
+        return np.asarray((found * self._sums(np.ones(S.shape)) - self._sums(v + d2)) / spread)
 
-    def _means(self, table: np.ndarray, kind: Any = np.mean) -> np.ndarray:
-        """Means, or sums, of a table over every octave, low to high."""
-        octave = np.broadcast_to(self.target.octave_index(), table.shape).reshape(-1)
-        inside = octave >= 0
-        sums = np.bincount(octave[inside], weights=table.reshape(-1)[inside])
-        return np.asarray(sums if kind is np.sum else sums / np.bincount(octave[inside]))
+    def _sums(self, table: np.ndarray) -> np.ndarray:
+        """Sums of a table over every octave, low to high."""
+        index = np.broadcast_to(self.target.octave_index(), table.shape).reshape(-1) + 1
+        count = self.target.octave_count + 1
+        return np.bincount(index, table.reshape(-1), count)[1:count]
 
     def _of(self, reference: GaussianField | None) -> tuple[np.ndarray, np.ndarray]:
         law = self.target if reference is None else reference

@@ -60,6 +60,11 @@ class Diagonal:
         """Mean of the law (*event)."""
         return np.broadcast_to(self._law.mean, self._law.shape).copy()
 
+    @property
+    def smallest_variance(self) -> float:
+        """The least variance of a coefficient in a component."""
+        return float(min(np.min(S) for S in self._law.spectra))
+
     def score(self, sde: SDE) -> TargetScore:
         """Exact score of this law diffused by ``sde``: call it as ``score(x, t)``."""
         return TargetScore(self, sde)

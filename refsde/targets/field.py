@@ -215,6 +215,13 @@ class GaussianField(Diagonal):
         # The mantissa and exponent are exact, where a logarithm would round at the edges.
         return np.asarray(np.where(radius > 0, np.frexp(radius)[1] - 1, -1).astype(int))
 
+    @property
+    def octave_count(self) -> int:
+        """How many octaves there are along an axis; beyond them only corners of the grid."""
+        octave = self.octave_index()
+        highest = max(octave.shape) / (1 if self.basis.real else 2)
+        return max(0, min(math.frexp(highest)[1], int(octave.max()) + 1))
+
     def octaves(self, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         r"""Power of samples relative to this law's, octave by octave: 1 where they agree.
 
@@ -255,8 +262,7 @@ class GaussianField(Diagonal):
         ratio = sum(np.abs(coefficients) ** 2 for coefficients in X) / (len(x) * law.kept[0])
         twins = np.broadcast_to(self.basis.counts(law.shape), ratio.shape).ravel()
         index = np.broadcast_to(self.basis.kept(octave), ratio.shape).ravel() + 1
-        highest = max(octave.shape) / (1 if self.basis.real else 2)
-        J = max(0, min(math.frexp(highest)[1], int(octave.max()) + 1))
+        J = self.octave_count
         sums, counts = (np.bincount(index, w, J + 1) for w in (twins * ratio.ravel(), twins))
         return 2.0 ** np.arange(J + 1), sums[1 : J + 1] / counts[1 : J + 1]
 

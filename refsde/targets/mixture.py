@@ -215,6 +215,11 @@ class GaussianMixture:
             np.tensordot(self.weights, self.covs, 1) + (self.weights[:, None] * gaps).T @ gaps
         )
 
+    @property
+    def smallest_variance(self) -> float:
+        """The least variance of a component along any axis."""
+        return float(np.min(self._law.lam))
+
     def component(self, k: int) -> GaussianMixture:
         """Component ``k`` alone, a single Gaussian."""
         if not -self.n_components <= k < self.n_components:

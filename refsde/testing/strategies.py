@@ -1,4 +1,4 @@
-"""Hypothesis strategies for property tests: targets, SDEs, times, grids, points, solvers.
+"""Hypothesis strategies for property tests: targets, SDEs, times, grids, points, maps, solvers.
 
 Examples shrink towards the simplest: one round Gaussian on the line, VP, one step, points at the
 mean.  Hypothesis is an extra: ``pip install 'refsde[testing]'``.
@@ -13,12 +13,23 @@ from typing import Any, Literal
 import numpy as np
 
 from refsde._types import SDE, Kind
+from refsde.precondition import (
+    DCT,
+    Dense,
+    Diagonal,
+    Fourier,
+    Identity,
+    Preconditioner,
+    Product,
+    Scalar,
+)
 from refsde.sde import EDM, VE, VP, Cosine, LinearSDE, SubVP, Tabulated
 from refsde.solvers import (
     DDIM,
     ERSDE,
     GGF,
     IPNDM,
+    MALA,
     SEA,
     SEEDS,
     SOSRA,
@@ -63,7 +74,16 @@ except ImportError as missing:
         "refsde.testing.strategies draws with Hypothesis: pip install 'refsde[testing]'"
     ) from missing
 
-__all__ = ["gmms", "points", "rotations", "sdes", "solvers", "time_grids", "times"]
+__all__ = [
+    "gmms",
+    "points",
+    "preconditioners",
+    "rotations",
+    "sdes",
+    "solvers",
+    "time_grids",
+    "times",
+]
 
 Covariance = Literal["full", "diagonal", "spherical"]
 FORMS: tuple[Covariance, ...] = ("spherical", "diagonal", "full")
@@ -328,6 +348,56 @@ def points(
     return np.asarray(a * mean + std * draw(_block((rows, len(mean)), -FAR, FAR)))
 
 
+@st.composite
+def preconditioners(draw: DrawFn, event_shape: int | Sequence[int]) -> Preconditioner:
+    """Static linear maps of events, invertible, with gains in [1/2, 2]; the simplest is `Identity`.
+
+    Parameters
+    ----------
+    event_shape : int or sequence of int
+        Shape of one sample; filters act on its last two axes, or on the only one.
+
+    Raises
+    ------
+    ValueError
+        If the shape is empty or has an edge below 1.
+
+    Examples
+    --------
+    >>> import refsde as rs
+    >>> strategy = rs.testing.strategies.preconditioners((3, 8, 8))
+    """
+    event = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    if not event or min(event) < 1:
+        raise ValueError(
+            f"`event_shape` must hold positive ints, the shape of one sample, got {event_shape!r}: "
+            "pass (d,)"
+        )
+    axes = min(2, len(event))
+
+    def single(form: str) -> Preconditioner:
+        if form == "identity":
+            return Identity()
+        if form == "scalar":
+            return Scalar(2.0 ** draw(st.floats(-1.0, 1.0, allow_subnormal=False)))
+        if form == "dense":
+            d = math.prod(event)
+            gains = 2.0 ** draw(_block((d,), -1.0, 1.0))
+            return Dense(draw(rotations(d)) @ (gains[:, None] * draw(rotations(d))), event)
+        whole = len(event) == axes or draw(st.booleans())
+        gains = 2.0 ** draw(_block(event if whole else event[-axes:], -1.0, 1.0))
+        if form == "diagonal":
+            return Diagonal(gains)
+        if form == "dct":
+            return DCT(gains, axes)
+        last = tuple(range(-axes, 0))
+        return Fourier(0.5 * (gains + np.roll(np.flip(gains, last), 1, last)), axes)
+
+    forms = st.sampled_from(["identity", "scalar", "diagonal", "fourier", "dct", "dense"])
+    factors = [single(form) for form in draw(st.lists(forms, min_size=1, max_size=2))]
+    return factors[0] if len(factors) == 1 else Product(*factors)
+
+
 def solvers(
     kind: Kind | None = None, *, order: Literal["weak", "strong", "flow"] | None = None
 ) -> SearchStrategy[Any]:
@@ -344,6 +414,10 @@ def solvers(
     ------
     ValueError
         If no solver is left.
+
+    Notes
+    -----
+    Those with `MALA` need a score with a log-density, as that of a target.
 
     Examples
     --------
@@ -377,6 +451,7 @@ def solvers(
         *(ERSDE(1), ERSDE(2), ExponentialRK(RhoRK().method.tableau), AnalyticDPM(_little)),
         *(PredictorCorrector(p, c) for p in predictors for c in correctors),
         PredictorCorrector(None, Langevin(0.1, steps=2)),
+        *(PredictorCorrector(p, MALA(0.2)) for p in (None, Heun())),
     ]
     kept = [solver for solver in made if kind is None or kind in solver.accepts]
     kept = [s for s in kept if order is None or order in getattr(s, "orders", {})]
