@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from _probing import BETAS, MIXTURE_2D, SIGMAS
+from scipy import sparse
 
 import refsde as rs
+from refsde import precondition as pc
 
 FLOAT64 = 1e-12  # median over the samples of the difference to NumPy's
 FLOAT32 = 1e-4
@@ -69,6 +71,7 @@ SOLVERS: dict[str, tuple[Any, str]] = {
     "PC, Langevin": (rs.PredictorCorrector(rs.ReverseDiffusion(), rs.Langevin(0.1, 2)), "reverse"),
     "PC, batch norm": (rs.PredictorCorrector(rs.Ancestral(), BATCH, "paper"), "reverse"),
     "PC, annealed": (rs.PredictorCorrector(rs.EulerMaruyama(), rs.AnnealedLangevin(0.1)), "flow"),
+    "PC, MALA": (rs.PredictorCorrector(rs.Heun(), rs.MALA(0.2, 2)), "reverse"),
     "corrector alone": (rs.PredictorCorrector(None, rs.AnnealedLangevin(0.1)), "reverse"),
     "black box": (rs.BlackBox(rtol=1e-6, atol=1e-6), "flow"),
     "black box, each alone": (rs.BlackBox("RK45", 1e-2, 1e-2, coupled=False), "flow"),
@@ -211,6 +214,86 @@ def test_inputs_are_not_touched(xp: ModuleType, name: str) -> None:
     np.testing.assert_array_equal(as_numpy(x), before)
 
 
+# -- preconditioned -------------------------------------------------------------------------------
+
+
+def evened(table: np.ndarray, axes: int = 2) -> np.ndarray:
+    last = tuple(range(-axes, 0))
+    return 0.5 * (table + np.roll(np.flip(table, last), 1, last))
+
+
+_rng = np.random.default_rng(8)
+_GRID = _rng.uniform(0.7, 1.4, (3, 4))
+_MATRIX = np.eye(12) + 0.1 * _rng.standard_normal((12, 12))
+MAPS: dict[str, Any] = {
+    "identity": pc.Identity(),
+    "scalar": pc.Scalar(1.3),
+    "diagonal": pc.Diagonal(_GRID),
+    "fourier": pc.Fourier(evened(_GRID)),
+    "fourier-signal": pc.Fourier(evened(_GRID, 1), axes=1),
+    "dct": pc.DCT(_GRID),
+    "dct-signal": pc.DCT(_GRID, axes=1),
+    "dense": pc.Dense(_MATRIX, (3, 4)),
+    "sparse": pc.Dense(sparse.csr_array(np.triu(_MATRIX)), (3, 4)),
+    "product": pc.Fourier(evened(_GRID)) @ pc.Diagonal(_GRID),
+    "inverse": pc.Dense(_MATRIX, (3, 4)).inverse(),
+}
+SKEWS: dict[str, Any] = {
+    "skew": pc.Skew(_MATRIX - _MATRIX.T, (3, 4)),
+    "fourier-skew": pc.FourierSkew(_GRID - evened(_GRID)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", [*MAPS, *SKEWS])
+def test_maps_agree(xp: ModuleType, name: str, dtype: str) -> None:
+    M: Any = (MAPS | SKEWS)[name]
+    z = np.random.default_rng(0).standard_normal((2, 5, 3, 4))
+    given = give(xp, z, dtype)
+    acts = ["apply", "apply_transpose", "gram"] + ["solve"] * (name in MAPS)
+    for act in acts:
+        want, got = getattr(M, act)(z), getattr(M, act)(given)
+        assert type(got) is type(given) and got.dtype == given.dtype
+        tolerance = 1e-13 if dtype == "float64" else 1e-5
+        np.testing.assert_allclose(as_numpy(got), want, rtol=0, atol=tolerance * np.abs(want).max())
+    np.testing.assert_array_equal(as_numpy(given), as_numpy(give(xp, z, dtype)))
+
+
+@pytest.mark.parametrize("law", ["pds", "marginal", "noise"])
+@pytest.mark.parametrize(
+    "name", ["EM", "Heun", "reverse diffusion", "ancestral", "DDIM(1)", "PC, Langevin", "PC, MALA"]
+)
+def test_preconditioned_samples_agree(xp: ModuleType, name: str, law: Any) -> None:
+    sde, M = rs.VP(), pc.Dense([[1.0, 0.3], [-0.1, 0.8]])
+    skew = None if law == "noise" or "MALA" in name else pc.Skew([[0.0, 0.4], [-0.4, 0.0]])
+    process = rs.Preconditioned(sde, MIXTURE_2D.score(sde), M, law, skew, "off")
+    solver, grid = SOLVERS[name][0], rs.Grid.uniform(sde, 16)
+
+    def run_in(m: ModuleType, dtype: str) -> Any:
+        x = give(m, starts(sde), dtype)
+        return rs.sample(process, solver, x=x, times=grid, rng=11).x
+
+    want = run_in(np, "float64")
+    same(run_in(xp, "float64"), xp, want, "float64", FLOAT64)
+    same(run_in(xp, "float32"), xp, want, "float32", FLOAT32)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_preconditioned_fields_agree(xp: ModuleType, name: str) -> None:
+    """Images, a filter for every step, and the guard, which reads the target's spectrum."""
+    sde, field = rs.VE(sigma_max=10.0), rs.GaussianField.power_law((3, 4))
+    M = pc.Stepwise(lambda t, s: pc.Scalar(1.0 if t > 0.5 else 1.05) @ MAPS[name])
+    process = rs.Preconditioned(sde, field.score(sde), M, guard="clip")
+    solver = rs.PredictorCorrector(rs.ReverseDiffusion(), rs.AnnealedLangevin(0.1))
+    x = sde.prior_std * np.random.default_rng(0).standard_normal((6, 3, 4))
+    grid = rs.Grid.logsnr(sde, 12)
+    known = pc.Product(MAPS[name]).spectrum() is None or MAPS[name].basis in (None, field.basis)
+    if not known or name in ("dense", "inverse"):
+        process = rs.Preconditioned(sde, field.score(sde), M, guard="off")
+    want, got = (rs.sample(process, solver, x=give(m, x), times=grid, rng=1).x for m in (np, xp))
+    same(got, xp, want, "float64", 1e-10)
+
+
 # -- one clock a sample ----------------------------------------------------------------------------
 
 
@@ -255,7 +338,7 @@ def test_solvers_take_a_time_for_each_sample(xp: ModuleType, sde: str, name: str
     clock, x = SDES[sde], starts(SDES[sde], 6)
     solver, kind = SOLVERS[name]
     t, s = (np.linspace(a, b, 6) * clock.T for a, b in ((0.5, 0.9), (0.3, 0.8)))
-    z = np.random.default_rng(0).standard_normal((4, 6, 2))
+    z = np.random.default_rng(0).standard_normal((5, 6, 2))
 
     class Dealt:
         """The same draws for the whole batch and for each of its samples."""

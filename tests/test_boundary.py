@@ -66,3 +66,54 @@ def test_the_commonest_slips_with_measures_name_the_remedy() -> None:
         rs.measure.sliced_wasserstein(sol, sol.x)
     with pytest.raises(TypeError, match=r"`y` .* pass law.sample\(n\)"):
         rs.measure.sliced_wasserstein(sol.x, law)
+
+
+class Plain:
+    """A solver of one's own that knows nothing of preconditioners, and says what it is for."""
+
+    accepts = frozenset({"reverse"})
+
+    def __call__(self, process, state, s, noise):
+        return rs.EulerMaruyama()(process, state, s, noise)
+
+
+def test_a_map_that_a_solver_would_ignore_is_refused_before_anything_is_drawn() -> None:
+    sde = rs.VP()
+    asked = []
+
+    def score(x, t):
+        asked.append(t)
+        return -x
+
+    process = rs.Preconditioned(sde, score, rs.precondition.Scalar(1.1))
+    for solver in (Plain(), rs.TAB(1), rs.DDIM(), rs.SEEDS(2)):
+        with pytest.raises(TypeError, match="would ignore the preconditioner Scalar"):
+            rs.sample(process, solver, 2, times=3, rng=0, shape=(2,))
+    assert asked == []
+    rs.sample(rs.ReverseSDE(sde, score), Plain(), 2, times=3, rng=0, shape=(2,))
+
+
+def test_the_shape_of_images_comes_from_their_field() -> None:
+    sde, field = rs.VP(), rs.GaussianField.power_law((3, 4, 4))
+    flow = rs.ProbabilityFlow(sde, field.score(sde))
+    assert rs.sample(flow, rs.Heun(), 2, times=3, rng=0).x.shape == (2, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"`shape` must be \(3, 4, 4\), the target's, got \(48,\)"):
+        rs.sample(flow, rs.Heun(), 2, times=3, rng=0, shape=(48,))
+
+
+def test_a_solver_that_writes_in_place_does_not_reach_the_map() -> None:
+    sde, gain = rs.VP(), np.array([1.0, 1.2])
+    M = rs.precondition.Diagonal(gain)
+    process = rs.Preconditioned(sde, RING.score(sde), M, law="marginal")
+    x = RING.sample(5, rng=0)
+    kept = x.copy()
+    sol = rs.sample(process, in_place, x=x, times=10, keep="all")
+    assert np.array_equal(x, kept) and np.array_equal(sol.path.x[0], kept)
+    assert np.array_equal(M.gain, gain)
+
+
+def test_a_table_where_a_map_is_needed_names_the_map() -> None:
+    sde = rs.VP()
+    for table in (np.ones(2), 2.0, np.eye(2)):
+        with pytest.raises(TypeError, match=r"(?s)`M` must be .*precondition.Fourier\(gain\)"):
+            rs.Preconditioned(sde, RING.score(sde), table)

@@ -108,6 +108,7 @@ def test_all_has_the_names_of_the_contract() -> None:
         SRA1 SRA2 SRA3 SOSRA SOSRA2 ShARK SEA
         TAB RhoAB IPNDM DPMSolverPP UniPC Multistep RhoRK ExponentialRK DPMSolver Churn
         SDEDPMSolverPP SEEDS ERSDE SASolver AnalyticDPM Angular
+        Preconditioned precondition MALA
     """
     assert set(contract.split()) <= set(rs.__all__)
 
@@ -135,6 +136,14 @@ def test_every_public_object_is_documented(name: str) -> None:
     if name not in ("State", "Path"):
         examples = text.partition("Examples\n")[2]
         assert re.search(r">>> import refsde as rs", examples), name
+
+
+@pytest.mark.parametrize("name", sorted(rs.precondition.__all__))
+def test_every_map_and_filter_is_documented(name: str) -> None:
+    text = inspect.getdoc(getattr(rs.precondition, name))
+    assert text and text.splitlines()[0].endswith("."), name
+    assert re.search(r">>> import refsde as rs", text.partition("Examples\n")[2]), name
+    assert public(rs.precondition) == set(rs.precondition.__all__)
 
 
 def test_the_version_is_one() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import refsde as rs
-from refsde import orders, race
+from refsde import field_race, orders, race
 from refsde.__main__ import main
 
 SMALL = ["--solvers", "em,heun,rk45", "--nfe", "20,50", "-n", "300", "--workers", "1"]
@@ -198,6 +198,8 @@ def test_a_target_from_a_file(tmp_path: Path) -> None:
         (["order", "--solvers", "em", "--json", "."], "is a folder: name a file in it"),
         (["race", "--target", "cats"], "--target must be one of digits, patches, ring"),
         (["race", "--target", "missing.npz"], "cannot be read"),
+        (["race", "--size", "64"], "--size is for --target field, got --target digits"),
+        (["sample", "--target", "field"], "--target field is of `refsde race`"),
         (["race", "--solvers", "em,magic"], "no solver 'magic': choose from em"),
         (["race", "--nfe", "0"], "positive whole number"),
         (["race", "--sde", "ddpm"], "invalid choice: 'ddpm'"),
@@ -244,6 +246,8 @@ def test_the_module_runs_and_help_shows_examples() -> None:
     )
     assert "examples:" in done.stdout and "seconds" in done.stdout
     assert all(name in done.stdout for name in race.SOLVERS)
+    assert "--target field --size 256" in done.stdout
+    assert all(f"  {name} " in done.stdout for name in field_race.RACERS)
 
 
 def test_the_help_of_order_names_solvers_and_exit_status(

@@ -7,7 +7,7 @@ R^2 the eigenvalue of M M^T.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class _Matched:
     """A filter computed from V_t and V_s of a field, step by step."""
 
     S: np.ndarray = field(repr=False)
-    basis: Basis
+    axes: Basis | np.ndarray  # where it is diagonal: a basis, or eigenvectors as columns
     sde: SDE
 
     def variances(self, t: Time, s: Time) -> tuple[np.ndarray, np.ndarray]:
@@ -45,11 +45,7 @@ class _Matched:
 
     def on(self, index: np.ndarray) -> _Matched:
         """The same for some of the coefficients, as an event of their own."""
-        changed = {**self.__dict__, "S": self.S.reshape(-1)[index], "basis": Basis("pixel", 1)}
-        return type(self)(**changed)
-
-    def filtered(self, u: np.ndarray) -> Preconditioner:
-        return in_basis(self.basis, np.sqrt(u))
+        return replace(self, S=self.S.reshape(-1)[index], axes=Basis("pixel", 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +54,7 @@ class _NoiseMatched(_Matched):
         V_t, V_s = self.variances(t, s)
         if not np.all(V_s > 0):
             raise ValueError("coefficients without variance at t = 0 need a grid that ends before")
-        return self.filtered(V_s / V_t)
+        return _with_eigenvalues(self.axes, V_s / V_t)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +70,8 @@ class _StepMatched(_Matched):
         with np.errstate(divide="ignore", invalid="ignore"):
             u = -2 * C / (B + np.copysign(np.sqrt(np.maximum(room, 0.0)), B))
         # Where no u is exact, 2 forgets past errors better than the u of least excess, 1 / (2x).
-        return self.filtered(np.where((room > 0) & (u > LEAST), u, MOST))
+        best = np.where((room > 0) & (u > LEAST), u, MOST)
+        return _with_eigenvalues(self.axes, best)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +80,7 @@ class _LangevinMatched(_Matched):
 
     def __call__(self, t: Time, s: Time) -> Preconditioner:
         V, _ = self.variances(t, t)
-        return self.filtered((V / V.min()) ** self.power)
+        return _with_eigenvalues(self.axes, (V / V.min()) ** self.power)
 
 
 def noise_matched(data: Any, sde: SDE, *, spectrum: ArrayLike | None = None) -> Stepwise:
@@ -98,12 +95,12 @@ def noise_matched(data: Any, sde: SDE, *, spectrum: ArrayLike | None = None) -> 
 
     Parameters
     ----------
-    data : GaussianField or FieldMixture
-        The data law; of a mixture, its pooled spectrum within components is used.
+    data : GaussianField, FieldMixture or GaussianMixture
+        The data law; of a mixture, the mean covariance within components is used.
     sde : SDE
         What diffuses it.
     spectrum : array, event shape, optional
-        S, instead of that of ``data``.
+        S, instead of that of ``data``, in its basis.
 
     Returns
     -------
@@ -138,12 +135,12 @@ def step_matched(data: Any, sde: SDE, *, spectrum: ArrayLike | None = None) -> S
 
     Parameters
     ----------
-    data : GaussianField or FieldMixture
-        The data law; of a mixture, its pooled spectrum within components is used.
+    data : GaussianField, FieldMixture or GaussianMixture
+        The data law; of a mixture, the mean covariance within components is used.
     sde : SDE
         What diffuses it.
     spectrum : array, event shape, optional
-        S, instead of that of ``data``.
+        S, instead of that of ``data``, in its basis.
 
     Returns
     -------
@@ -181,8 +178,7 @@ def langevin_matched(
     Parameters
     ----------
     data : GaussianField, FieldMixture or GaussianMixture
-        The data law; of fields in a mixture, their pooled spectrum; of a `GaussianMixture`, its
-        covariance, and then ``t`` is needed.
+        The data law; of a mixture, the mean covariance within components is used.
     sde : SDE, optional
         What diffuses it; None matches the data themselves.
     t : float, optional
@@ -190,7 +186,7 @@ def langevin_matched(
     power : float
         1 matches, 1/2 matches half way, 0 filters nothing, -1 is the wrong way round.
     spectrum : array, event shape, optional
-        S, instead of that of ``data``.
+        S, instead of that of ``data``, in its basis.
 
     Returns
     -------
@@ -211,17 +207,18 @@ def langevin_matched(
     """
     if not math.isfinite(power):
         raise ValueError(f"`power` must be finite, got {power!r}: 1 matches")
-    if spectrum is None and not _has_spectrum(data) and hasattr(data, "cov"):
-        if sde is not None and t is None:
-            raise ValueError(f"`t` is None, but {data!r} needs one level: pass t=")
-        alpha, sigma = (1.0, 0.0) if sde is None else (sde.alpha(float(t)), sde.sigma(float(t)))  # type: ignore[arg-type]
-        values, U = np.linalg.eigh(alpha**2 * np.asarray(data.cov) + sigma**2 * np.eye(data.dim))
-        return Dense((U * (values / values[0]) ** (power / 2)) @ U.T)
-    S, basis = _spectrum_of(data, spectrum)
+    S, axes = _spectrum_of(data, spectrum)
     if sde is None:
-        return in_basis(basis, (S / S.min()) ** (power / 2))
-    rule = _LangevinMatched(S, basis, sde, power)
+        return _with_eigenvalues(axes, (S / S.min()) ** power)
+    rule = _LangevinMatched(S, axes, sde, power)
     return Stepwise(rule) if t is None else rule(float(t), float(t))
+
+
+def _with_eigenvalues(axes: Basis | np.ndarray, u: np.ndarray) -> Preconditioner:
+    """Map whose M M^T has the eigenvalues ``u``."""
+    if isinstance(axes, Basis):
+        return in_basis(axes, np.sqrt(u))
+    return Dense((axes * np.sqrt(u)) @ axes.T)
 
 
 def is_field(data: Any) -> bool:
@@ -229,22 +226,22 @@ def is_field(data: Any) -> bool:
     return hasattr(data, "spectrum") and isinstance(getattr(data, "basis", None), Basis)
 
 
-def _has_spectrum(data: Any) -> bool:
-    return is_field(data) or hasattr(data, "pooled")
-
-
-def _spectrum_of(data: Any, spectrum: ArrayLike | None) -> tuple[np.ndarray, Basis]:
-    """S of the data law over the full grid, and its basis."""
-    if not _has_spectrum(data):
-        raise TypeError(
-            f"`data` must be a GaussianField or FieldMixture, got {type(data).__name__}: fit one, "
-            "GaussianField.fit(images)"
-        )
-    if spectrum is None:
-        S = data.spectrum if is_field(data) else data.pooled()
+def _spectrum_of(data: Any, spectrum: ArrayLike | None) -> tuple[np.ndarray, Basis | np.ndarray]:
+    """S of the data law, within the components of a mixture, and where it is diagonal."""
+    if is_field(data):
+        S, axes = data.spectrum, data.basis
+    elif hasattr(data, "pooled"):
+        S, axes = data.pooled(), data.basis
+    elif hasattr(data, "covs"):
+        S, axes = np.linalg.eigh(np.tensordot(data.weights, data.covs, 1))
     else:
-        S = spectrum
-    S = np.asarray(S, float)
-    if S.shape != tuple(data.event_shape):
-        raise ValueError(f"`spectrum` must have shape {data.event_shape}, got {S.shape}")
-    return S, data.basis
+        raise TypeError(
+            "`data` must be a GaussianField, FieldMixture or GaussianMixture, got "
+            f"{type(data).__name__}: fit one, GaussianField.fit(images)"
+        )
+    if spectrum is not None:
+        given = np.asarray(spectrum, dtype=float)
+        if given.shape != S.shape:
+            raise ValueError(f"`spectrum` must have shape {S.shape}, got {given.shape}")
+        S = given
+    return S, axes

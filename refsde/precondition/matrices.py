@@ -53,6 +53,12 @@ class Dense(Preconditioner):
         """Symmetric M with M M^T = A, for a symmetric positive semi-definite ``A`` (d, d)."""
         return cls(_root("A", A), event_shape)
 
+    @classmethod
+    def of(cls, M: Preconditioner, event_shape: Sequence[int] | None = None) -> Self:
+        """Matrix of a map on flattened events (d,), for targets of vectors and small events."""
+        operator = M.as_linear_operator(event_shape)
+        return cls(operator @ np.eye(operator.shape[0]))
+
     def apply(self, z: Array) -> Array:
         """M z."""
         return self._product(z, self.matrix)
@@ -80,8 +86,7 @@ class Dense(Preconditioner):
         lu = self._lu()
         if not is_numpy(z):
             matrix = like(_array(self.matrix.T if transposed else self.matrix), z)
-            solved = xp.linalg.solve(matrix, xp.matrix_transpose(rows))
-            return xp.reshape(xp.matrix_transpose(solved), tuple(z.shape))
+            return xp.reshape(xp.linalg.solve(matrix, rows.mT).mT, tuple(z.shape))
 
         def act(block: np.ndarray) -> np.ndarray:
             if self._sparse:

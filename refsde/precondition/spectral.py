@@ -272,7 +272,22 @@ _MAPS: dict[str, Callable[..., _Spectral]] = {"fft": Fourier, "dct": DCT, "pixel
 
 
 def in_basis(basis: Basis, gain: ArrayLike) -> _Spectral:
-    """Map with the gains ``gain`` in a basis."""
+    """Filter with the gains ``gain`` in a basis: `Fourier`, `DCT` or `Diagonal`.
+
+    Parameters
+    ----------
+    basis : Basis
+        Of a `refsde.GaussianField`, or of another map.
+    gain : array
+        Gains over its full grid.
+
+    Examples
+    --------
+    >>> import refsde as rs, numpy as np
+    >>> field = rs.GaussianField.power_law(4, basis="dct")
+    >>> rs.precondition.in_basis(field.basis, np.ones((4, 4)))
+    DCT(gain (4, 4), 1 to 1)
+    """
     return _MAPS[basis.name](gain, basis.axes)
 
 
