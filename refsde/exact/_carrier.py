@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -32,7 +31,7 @@ __all__ = ["Answers", "Carrier"]
 
 Corrector = Langevin | AnnealedLangevin
 AFFINE = 1e-9  # how well superpositions must match
-LARGE = 64.0  # one of them is as much larger, to find thresholds
+LARGE = 64.0  # of the superpositions beside the probes, to find thresholds
 
 
 class Answers:
@@ -52,7 +51,7 @@ class Answers:
         if not self.silent:
             if q < self.questions:
                 z[1 + q] = 1.0
-            z[-2], z[-1] = _trial(q), LARGE * _trial(q)
+            z[-2], z[-1] = -LARGE * _trial(q), LARGE * _trial(q)
         return z
 
     def normal(self, x: Array) -> np.ndarray:
@@ -115,18 +114,7 @@ class Carrier:
         for part, now, to in self._parts(t, s):
             for _ in range(part.steps if isinstance(part, Corrector) else 1):
                 step = self._one(process, part, x, now, to)
-
-                def run(
-                    process: Process,
-                    y: Array,
-                    noise: Noise,
-                    step: Any = step,
-                    now: Any = now,
-                    to: Any = to,
-                ) -> Array:
-                    return step(process, State(now, y), to, noise).x
-
-                x = self._carried(process, run, x, last)
+                x = self._carried(process, step, now, to, x, last)
         return State(s, x)
 
     def _parts(self, t: Time, s: Time) -> list[tuple[Any, Time, Time]]:
@@ -159,16 +147,16 @@ class Carrier:
         return float(part.size(process.sde, t, s, size_z, size_score))
 
     def _carried(
-        self, process: Process, run: Callable[..., Array], x: np.ndarray, last: bool
+        self, process: Process, step: Any, t: Time, s: Time, x: np.ndarray, last: bool
     ) -> np.ndarray:
-        """Moments after ``run(process, y, noise)``, a part of a step or all of them."""
+        """Moments after ``step``, a part of one or all of them, called as a solver is."""
         v, A, B = x
         linear, silent = with_score(process, self.linear), Answers(0, silent=True)
         while True:
             rows = np.zeros((3 + self.questions, len(v)))
-            rows[0], rows[-2], rows[-1] = 1.0, _trial(-1), LARGE * _trial(-1)
+            rows[0], rows[-2], rows[-1] = 1.0, -LARGE * _trial(-1), LARGE * _trial(-1)
             answers = Answers(self.questions)
-            y = run(linear, rows, answers)
+            y = step(linear, State(t, rows), s, answers).x
             if len(answers.asked) == self.questions:
                 break
             self.questions = len(answers.asked)
@@ -176,12 +164,13 @@ class Carrier:
         predicted = _trial(-1) * a
         for q, gain in enumerate(gains):
             predicted = predicted + _trial(q) * gain
-        off = np.abs(y[-2:] - np.stack([predicted, LARGE * predicted]))
+        off = np.abs(y[-2:] - LARGE * np.stack([-predicted, predicted]))
         if not np.all(off <= AFFINE * (1 + np.abs(y).max(axis=0))):
             raise self._bent()
         kept = [g for g, path in zip(gains, answers.asked, strict=True) if not (last and path)]
         v = a * a * v + sum((g * g for g in kept), np.zeros(len(v)))
-        return np.stack([v, a * A, run(process, B[None], silent)[0]])
+        B = step(process, State(t, B[None]), s, silent).x[0]
+        return np.stack([v, a * A, B])
 
     def _bent(self) -> ValueError:
         return ValueError(
@@ -192,16 +181,17 @@ class Carrier:
     def whole(self, x: np.ndarray) -> np.ndarray:
         """Moments after all steps at once, for solvers with memory: work as steps squared."""
 
-        def run(process: Process, y: Array, noise: Noise) -> Array:
-            *_, state = iterate(process, self.solver, y, self.grid, noise)
-            return state.x
+        def run(process: Process, state: State, s: Time, noise: Noise) -> State:
+            for reached in iterate(process, self.solver, state.x, self.grid, noise):
+                state = reached  # a list of all of them would take up much memory
+            return state
 
         if self.drops:
             raise ValueError(
                 f"`denoise` = 'last_mean' is not there for {named(self.solver)}, which has memory: "
                 "use 'none' or 'tweedie'"
             )
-        return self._carried(self.process, run, x, False)
+        return self._carried(self.process, run, self.grid.ts[0], self.grid.ts[-1], x, False)
 
     def denoised(self, x: np.ndarray) -> np.ndarray:
         """Moments of the posterior means at the end."""

@@ -140,8 +140,8 @@ def field_law(
     if carrier.keeps_memory():
         x = carrier.whole(x)
     else:
-        *_, last = iterate(reduced, carrier, x, grid, Answers(0))
-        x = last.x
+        for state in iterate(reduced, carrier, x, grid, Answers(0)):
+            x = state.x  # a list of all of them would take up much memory
     if not np.all(np.isfinite(x)):
         raise ValueError(f"`solver` {named(solver)} leaves the finite numbers: it has no law")
     if denoise == "tweedie":
