@@ -18,7 +18,7 @@ def test_the_two_commands_stand_in_the_readme() -> None:
 
 
 def test_the_examples_run_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
     names: dict[str, object] = {}
     for example in EXAMPLES:  # one after the other, as a reader would type them
         exec(compile(example, "README.md", "exec"), names)
