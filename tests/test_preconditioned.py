@@ -509,6 +509,19 @@ def test_clipping_lowers_u_to_where_no_step_overshoots(form: str) -> None:
         close(process.at(t, s).M.spectrum(), M.at(t, s).spectrum())
 
 
+def test_under_vp_the_step_is_shorter_by_its_linear_part() -> None:
+    """Reverse diffusion takes a centred coefficient to 1 - u x times itself, x = q/V - (1 - a)."""
+    sde, t, s = rs.VP(), 1.0, 0.9
+    process = pds(M=pc.Scalar(3.0), sde=sde, target=FIELD, guard="clip")
+    law = rs.exact.law(process, rs.ReverseDiffusion(), rs.Grid([t, s]))
+    a, q = sde.chain(t, s)
+    x = q / FIELD.at(sde, t).spectrum - (1 - a)
+    u = process.at(t, s).M.spectrum()
+    assert u == pytest.approx(1 / x.max(), rel=1e-12) and u < 9
+    close(law.gain, 1 - u * x)
+    assert law.gain.min() == pytest.approx(0, abs=1e-12), "to the mean, and not beyond"
+
+
 def test_where_little_is_known_the_guard_takes_the_worst() -> None:
     """A mixture's smallest variance, or none; of a matrix the largest eigenvalue."""
     ring = rs.GaussianMixture.ring(4)

@@ -108,6 +108,25 @@ def test_the_acceptance_is_that_of_metropolis_and_hastings(name: str, kind: Any)
     np.testing.assert_array_equal(above, x)
 
 
+@pytest.mark.parametrize("name", ["plane-dense", "images-fourier"])
+def test_a_refused_proposal_leaves_no_trace(name: str) -> None:
+    """The next one sets out from where the sample is, with the score of that place."""
+    target, sde, M = PLACES[name]
+    t, s = 0.3, 0.29
+    process = process_of(target, sde, M)
+    x = target.at(sde, t).sample(50, rng=0)
+    z = RNG.standard_normal((2, *x.shape))
+    never, ever = np.full(x.shape, 30.0), np.full(x.shape, -30.0)  # u of 1 - 1e-197 and of 1e-197
+    start = rs.State(t, x)
+    twice = rs.MALA(0.9, 2)(process, start, s, Told(z[0], never, z[1], ever)).x  # type: ignore[arg-type]
+    once = rs.MALA(0.9, 1)(process, start, s, Told(z[1], ever)).x  # type: ignore[arg-type]
+    first = rs.MALA(0.9, 1)(process, start, s, Told(z[0], never)).x  # type: ignore[arg-type]
+    refused = np.all((first == x).reshape(50, -1), axis=1)
+    assert refused.sum() > 10
+    np.testing.assert_allclose(twice[refused], once[refused], rtol=0, atol=1e-12)
+    assert np.all(np.any((once != x).reshape(50, -1), axis=1))
+
+
 def test_on_a_gaussian_the_ratio_has_a_closed_form() -> None:
     """log r = -(e / 4V^2)(x'^2 - x^2), and the share accepted is its mean over both."""
     V, t, s, snr, n = 0.3, 0.7, 0.69, 0.8, 200_000

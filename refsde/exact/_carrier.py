@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -103,7 +104,8 @@ class Carrier:
         init = getattr(self.solver, "init", None)
         memory = () if init is None else init(self.process, x, t)
         begin = State(t, x, memory=memory)
-        with quiet():  # where all scores vanish, a step size is 0 / 0
+        with quiet(), warnings.catch_warnings():  # where all scores vanish, a step size is 0 / 0
+            warnings.simplefilter("ignore", RuntimeWarning)  # the run itself will tell
             state = self.solver(self.process.at(t, s), begin, s, Answers(0, silent=True))
         return bool(memory or state.memory)
 
