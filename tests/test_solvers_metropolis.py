@@ -241,27 +241,41 @@ def test_single_precision_stays_single() -> None:
     assert sol.x.dtype == np.float32
 
 
-def test_what_has_no_density_there_is_not_accepted() -> None:
-    """A box: outside of it the score is nan, and the log-density -inf or nan."""
+class Box:
+    """The uniform law on a square: outside of it the score is nan."""
 
-    class Box:
-        def __call__(self, x: Any, t: Any) -> Any:
-            return self.evaluate(x, t, "score")["score"]
+    def __init__(self, outside: float) -> None:
+        self.outside = outside
 
-        def evaluate(self, x: Any, t: Any, *want: str) -> Any:
-            inside = np.all(np.abs(x) < 1, axis=1)
-            score = np.where(inside[:, None], 0.0, np.nan)
-            return {"score": score, "logpdf": np.where(inside, 0.0, self.outside)}
+    def __call__(self, x: Any, t: Any) -> Any:
+        return self.evaluate(x, t, "score")["score"]
 
-        def __init__(self, outside: float) -> None:
-            self.outside = outside
+    def evaluate(self, x: Any, t: Any, *want: str) -> Any:
+        inside = np.all(np.abs(x) < 1, axis=1)
+        score = np.where(inside[:, None], 0.0, np.nan)
+        return {"score": score, "logpdf": np.where(inside, 0.0, self.outside)}
 
+
+def in_the_box(outside: float, steps: int) -> tuple[np.ndarray, rs.Solution]:
     x = np.random.default_rng(0).uniform(-1, 1, (2000, 2))
-    for outside in (-math.inf, math.nan):
-        process: Any = rs.ReverseSDE(VE, Box(outside))
-        solver = rs.PredictorCorrector(None, rs.MALA(0.5, steps=20))
-        sol = rs.sample(process, solver, x=x, times=rs.Grid([0.6, 0.59]), rng=0)
-        assert sol.success.all() and np.abs(sol.x).max() < 1 and np.mean(sol.x != x) > 0.9
+    process: Any = rs.ReverseSDE(VE, Box(outside))
+    solver = rs.PredictorCorrector(None, rs.MALA(0.5, steps=steps))
+    return x, rs.sample(process, solver, x=x, times=rs.Grid([0.6, 0.59]), rng=0)
+
+
+def test_what_has_no_density_there_is_refused() -> None:
+    x, sol = in_the_box(-math.inf, 20)
+    assert sol.success.all() and np.abs(sol.x).max() < 1 and np.mean(sol.x != x) > 0.9
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_score_that_is_nan_ends_the_sample(steps: int) -> None:
+    """Also if it is found at the last proposal: it is neither refused in silence nor kept."""
+    x, sol = in_the_box(math.nan, steps)
+    never_out = in_the_box(-math.inf, steps)[1].x
+    assert 0.02 < np.mean(sol.success) < 0.98
+    assert np.array_equal(sol.x[sol.success], never_out[sol.success])
+    assert np.array_equal(sol.x[~sol.success], x[~sol.success])
 
 
 def test_bad_input_is_named_with_its_remedy() -> None:

@@ -2,6 +2,7 @@ r"""Langevin with a Metropolis test, which removes the bias of its step size."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -84,10 +85,12 @@ class MALA:
             c2 = 0.5 * e
             change = -sqrt(c2) * _dot(z, pull) - 0.5 * c2 * _dot(pull, process.gram(pull))
             log_r = logp_there - logp + change
-            accepted = log_r > _log_uniform(noise.normal(x), log_r)
+            refused = log_r <= _log_uniform(noise.normal(x), log_r)
+            # A bad score is NaN here and is not refused: it ends the sample, and does not hide.
+            accepted = ~(refused | (logp_there == -math.inf))
             x = where(accepted, proposal, x)
             score, logp = where(accepted, score_there, score), where(accepted, logp_there, logp)
-        return state._replace(x=x)
+        return state._replace(x=x + 0 * score)  # NaN if the last score was
 
 
 def _both(process: Process, x: Array, t: Time) -> tuple[Array, Array]:
