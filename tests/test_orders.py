@@ -212,7 +212,7 @@ def test_the_table_holds_every_order_that_the_package_declares(table: orders.Ord
 
 def test_every_solver_class_is_in_the_table() -> None:
     made = {type(entry.make(rs.VP())) for entry in orders.SOLVERS.values()}
-    correctors = {rs.Langevin, rs.AnnealedLangevin}  # they go nowhere alone
+    correctors = {rs.Langevin, rs.AnnealedLangevin, rs.MALA}  # they go nowhere alone
     assert made == {getattr(rs.solvers, name) for name in rs.solvers.__all__} - correctors
 
 
