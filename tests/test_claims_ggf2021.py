@@ -5,44 +5,33 @@ Bounds are far wider than chance: nothing here fails for a right solver but once
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-CLAIMS = Path(__file__).parent.parent / "docs" / "claims"
-PAGE = (CLAIMS / "ggf2021.md").read_text(encoding="utf-8")
+from tests._claims import Page, load
+
+PAGE = Page("ggf2021")
 
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("claims_ggf2021", CLAIMS / "ggf2021.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def cells(claim: str) -> list[str]:
-    """The page's row of a claim."""
-    (row,) = re.findall(rf"^\| {claim} \|.*$", PAGE, flags=re.MULTILINE)
-    return [cell.strip() for cell in row.strip("|").split("|")]
+    return load("ggf2021")
 
 
 def test_every_claim_has_a_row_and_a_command(script: Any) -> None:
     assert list(script.CLAIMS) == [f"G{k}" for k in range(1, 16)]
     for claim in script.CLAIMS:
-        assert cells(claim)[-1] == f"`{claim}`" and len(cells(claim)) == 6
+        assert PAGE.cells(claim)[-1] == f"`{claim}`" and len(PAGE.cells(claim)) == 6
 
 
 def test_g1_evaluations_in_3072_dimensions(script: Any) -> None:
     """Steps hardly depend on the noise there: a few samples give the page's number to 2 %."""
     rows = script.g1(tolerances=(0.05,), n=4)
-    printed = re.findall(r"\b\d{2,3}\b", cells("G1")[3])
+    printed = re.findall(r"\b\d{2,3}\b", PAGE.cells("G1")[3])
     for row, place in zip(rows, (2, 7), strict=True):
         assert row["paper NFE"] in (179, 271)
         assert row["NFE"] == pytest.approx(float(printed[place]), rel=0.02)
@@ -104,7 +93,7 @@ def test_g15_is_what_the_page_says(script: Any) -> None:
     for how, first, last in (("none", "0.13", "0.014"), ("last_mean", "0.082", "0.0045")):
         assert float(f"{rows[0.0, 50][how]:.2g}") == float(first)
         assert float(f"{min(rows[0.0, n][how] for n in (500, 1000)):.2g}") == float(last)
-        assert first in cells("G15")[3]
+        assert first in PAGE.cells("G15")[3]
     for case in ((0.05, 50), (0.05, 1000), (0.25, 200), (0.25, 500)):
         assert rows[case]["last_mean"] < rows[case]["tweedie"]
 

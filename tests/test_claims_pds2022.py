@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +12,9 @@ import pytest
 
 import refsde as rs
 from refsde import precondition as pc
+from tests._claims import Page, by, load, split
 
-CLAIMS = Path(__file__).parent.parent / "docs" / "claims"
-PAGE = (CLAIMS / "pds2022.md").read_text(encoding="utf-8")
+PAGE = Page("pds2022", digits=3)
 
 # Relative W2 / KL a coefficient at N levels: vanilla PC, alpha = 5 PC, vanilla P, alpha = 5 P,
 # scalar P.  Measured once with a recursion of its own, by hand.
@@ -118,43 +116,15 @@ NCSN = {
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("claims_pds2022", CLAIMS / "pds2022.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
-
-
-def split(row: str) -> list[str]:
-    return [cell.strip() for cell in row.strip("|").split("|")]
-
-
-def cells(claim: str) -> list[str]:
-    """The page's row of a claim."""
-    (row,) = re.findall(rf"^\| {claim} \|.*$", PAGE, flags=re.MULTILINE)
-    return split(row)
-
-
-def on_page(claim: str, *numbers: float, digits: int = 3) -> None:
-    """Every number stands in a claim's row, to so many digits."""
-    text = cells(claim)[3].replace("−", "-").replace("\u2009", "")
-    printed = [float(v) for v in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?", text)]
-    for number in numbers:
-        assert float(f"{number:.{digits}g}") in [float(f"{v:.{digits}g}") for v in printed], number
-
-
-def by(rows: Any, *names: str) -> dict[Any, Any]:
-    """Rows by the values of one or more columns."""
-    return {tuple(r[n] for n in names) if len(names) > 1 else r[names[0]]: r for r in rows}
+    return load("pds2022")
 
 
 def test_every_claim_has_a_row_and_a_command(script: Any) -> None:
     assert list(script.CLAIMS) == [f"P{k}" for k in range(1, 13)]
     verdicts = ("holds", "does not hold under exact scores", "ours")
     for claim in script.CLAIMS:
-        assert cells(claim)[-2] == f"`{claim}`" and len(cells(claim)) == 7
-        assert cells(claim)[4].startswith(verdicts)
+        assert PAGE.cells(claim)[-2] == f"`{claim}`" and len(PAGE.cells(claim)) == 7
+        assert PAGE.cells(claim)[4].startswith(verdicts)
 
 
 def test_the_page_prints_the_tables_that_are_tested() -> None:
@@ -167,7 +137,7 @@ def test_the_page_prints_the_tables_that_are_tested() -> None:
         ("step-matched", ("step-matched P",)),
         ("DDIM / ancestral", ("DDIM", "ancestral")),
     )
-    section = PAGE.split("## Iterations to equal error")[1]
+    section = PAGE.text.split("## Iterations to equal error")[1]
     table = [split(row) for row in re.findall(r"^\| .*$", section, flags=re.MULTILINE)][2:26]
     expected = [
         [name, *(" / ".join(str(v) if v else "–" for v in at)
@@ -175,7 +145,7 @@ def test_the_page_prints_the_tables_that_are_tested() -> None:
         for n in (32, 128, 256, 1024) for name, methods in rows
     ]  # fmt: skip
     assert [row[1:] for row in table] == expected
-    section = PAGE.split("| filter |")[1]
+    section = PAGE.text.split("| filter |")[1]
     table = [split(row) for row in re.findall(r"^\| .*$", section, flags=re.MULTILINE)][1:17]
     names = {"none": "vanilla", "α = 5": "alpha=5", "matched": "matched", "power 1/2": "half"}
     seen, n = 0, 0
@@ -222,7 +192,7 @@ def test_p1_langevin_keeps_the_law(script: Any) -> None:
     exact = [row for row in rows if row["exact"] == "0"]
     assert len(exact) == 6 and max(row["measured"] for row in exact) < 1e-12
     assert len(wrong) == 1 and wrong[0]["measured"] > 0.1, "reverse diffusion is not invariant"
-    on_page("P1", wrong[0]["measured"], digits=2)
+    PAGE.prints("P1", wrong[0]["measured"], digits=2)
     below, above = (row["measured"] for row in rows[-2:])
     assert above == pytest.approx((1 + 1 / 100) / 2, rel=1e-9) and below < 0.9 * above
     assert script.residual("marginal", K=False) < 1e-12
@@ -243,7 +213,7 @@ def test_p1_notices_noise_that_is_not_filtered() -> None:
 def test_p2_the_limit(script: Any) -> None:
     rows = by(script.p2(2000), "chain", "u")
     assert rows["VE", 1.5625]["S = 1"] == pytest.approx(0.7393, abs=5e-5)
-    on_page("P2", rows["VE", 1.5625]["S = 1"], digits=4)
+    PAGE.prints("P2", rows["VE", 1.5625]["S = 1"], digits=4)
     # what is left above the limit is of first order
     coarse, fine = (
         ratio - 1.5625 / 2.125 for ratio in (refined(1.5625, 1000), rows["VE", 1.5625]["S = 1"])
@@ -266,7 +236,7 @@ def test_p3_marginals_are_kept(script: Any) -> None:
     for row in rows:
         assert row["most"] - row["least"] < 0.02 * row["most"]
         assert row["least"] == pytest.approx(row["h(1+u)/4u"], rel=0.01)
-    on_page("P3", *(row["least"] for row in rows[1:]))
+    PAGE.prints("P3", *(row["least"] for row in rows[1:]))
 
 
 def test_p4_the_excess(script: Any) -> None:
@@ -278,7 +248,7 @@ def test_p4_the_excess(script: Any) -> None:
         assert rows[N]["ancestral"] == pytest.approx(other, rel=0.01)
     assert max(row["spread"] for row in rows.values()) < 1e-4
     assert rows[800]["excess"] == pytest.approx(rows[800]["L/2N"], rel=0.02)
-    on_page("P4", rows[100]["excess"], rows[800]["excess"], rows[100]["ancestral"])
+    PAGE.prints("P4", rows[100]["excess"], rows[800]["excess"], rows[100]["ancestral"])
 
 
 def test_p5_second_order(script: Any) -> None:
@@ -288,7 +258,7 @@ def test_p5_second_order(script: Any) -> None:
     assert (
         abs(rows[800]["order, scalar"] - 2) < 0.05 and abs(rows[800]["order, vanilla"] - 1) < 0.05
     )
-    on_page("P5", *(rows[N]["scalar"] for N in (100, 200, 400)))
+    PAGE.prints("P5", *(rows[N]["scalar"] for N in (100, 200, 400)))
     # twice the rule, and the rule with the noise left alone, have order 1
     target = rs.GaussianField(np.ones(1), basis="pixel", axes=1)
     for kind, factor in ((rs.Preconditioned, 2), (Unfiltered, 1)):
@@ -445,7 +415,7 @@ def test_p11_step_matched_is_exact(script: Any) -> None:
     fine, coarse = script.p11()
     assert fine["worst gap"] < 5e-15 and coarse["worst gap"] == pytest.approx(1.7e-2, rel=0.02)
     assert fine["limit of x"] < 0.25 < coarse["limit of x"]
-    on_page("P11", coarse["worst gap"], digits=2)
+    PAGE.prints("P11", coarse["worst gap"], digits=2)
 
 
 def test_p12_draws_and_law(script: Any) -> None:
@@ -601,3 +571,27 @@ def test_p12_in_full(script: Any) -> None:
     for case, wanted in expected.items():
         found = [rows[case][c] for c in ("[1, 4)", "[4, 16)", "[16, 99)")]
         assert found == pytest.approx(wanted, abs=0.03), case
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_p12_patches(script: Any) -> None:
+    """The published filter is best at 50 steps, by cancellation, and worst in the end."""
+    rows = by(script.p12_patches(), "N", "method")
+    gap = {case: abs(row["log-density gap"]) for case, row in rows.items()}
+    names = ("vanilla", "alpha = 5", "scalar", "noise")
+    assert min(names, key=lambda m: gap[50, m]) == "alpha = 5"
+    assert rows[50, "alpha = 5"]["dispersion"] > 2 * rows[50, "noise"]["dispersion"]
+    assert max(names, key=lambda m: gap[400, m]) == "alpha = 5" and gap[400, "alpha = 5"] > 50
+    assert gap[25, "noise"] < 0.5 * min(gap[25, m] for m in names[:3])
+
+
+def test_the_large_script_in_small() -> None:
+    """At 64 x 64 x 3: every image fits the law of its sampler; matched methods need the fewest."""
+    rows = list(load("pds2022_large").rows(64))
+    assert all(row.z < 4 for row in rows if row.z == row.z)
+    found = {(row.method, row.iterations): row.relative_w2 for row in rows}
+    published = found["no filter, as published", 2000]
+    assert found["step-matched filter", 58] < 1.05 * published
+    assert found["noise-matched", 2] < 1.05 * published < 0.1 * found["published filter", 66]
+    assert found["annealed Langevin, matched", 20] < 0.1
