@@ -62,7 +62,7 @@ def pds_frequency_filter(data: Any, alpha: float = 5.0) -> Preconditioner:
 
     References
     ----------
-    Ma et al. (2022), section 3, and the published code; Ma et al. (2023).
+    Ma et al. (2022, 2023), and the published code, from which it is taken.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def pds_pixel_filter(data: Any, alpha: float = 5.0, *, log: bool = False) -> Dia
 
     References
     ----------
-    Ma et al. (2022), section 3, and the published code.
+    Ma et al. (2022), and the published code, from which it is taken.
 
     Examples
     --------

@@ -172,7 +172,7 @@ class Fourier(_Spectral):
 
     References
     ----------
-    Ma et al. (2022), section 3, the frequency filter.
+    Ma et al. (2022), whose frequency filter it is.
 
     Examples
     --------
