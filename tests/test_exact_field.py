@@ -455,3 +455,19 @@ def test_bad_starts_and_references_are_named() -> None:
             4,
             denoise="last_mean",
         )
+
+
+def test_what_is_not_there_for_fields_says_what_is() -> None:
+    field = rs.GaussianField.power_law(4)
+    process = rs.ReverseSDE(rs.VP(), field.score(rs.VP()))
+    solver = rs.EulerMaruyama()
+    calls: list[Any] = [
+        lambda: rs.exact.weak_error(process, solver, 10),
+        lambda: rs.exact.strong_error(process, solver, 10),
+        lambda: rs.exact.order(process, solver, "weak", steps=(16, 32)),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"only refsde.exact.law.*target.to_mixture\(\)"):
+            call()
+    with pytest.raises(TypeError, match=r"`target` must be a GaussianMixture.*octaves\(x\)"):
+        rs.measure.dispersion(field.sample(5, rng=0), field)  # type: ignore[arg-type]

@@ -524,3 +524,45 @@ def test_it_stands_on_sdes_and_targets_only() -> None:
 def test_something_else_in_place_of_the_sde_is_named(sde: Any) -> None:
     with pytest.raises(TypeError, match=r"`sde` must be an SDE.*flow\(sde, target, x, t, s"):
         rs.exact.flow(sde, rs.GaussianMixture.ring(), np.zeros((1, 2)), 1.0, 0.5)
+
+
+# -- fields ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("basis", ["fft", "dct", "pixel"])
+@pytest.mark.parametrize("sde", [rs.VP(), rs.VE(), rs.SubVP()], ids=repr)
+def test_on_a_field_it_is_the_flow_of_its_covariance(sde: Any, basis: Any) -> None:
+    rng = np.random.default_rng(0)
+    mean = rng.standard_normal((5, 6))
+    field = rs.GaussianField.power_law((5, 6), 1.5, mean=0.0, basis=basis)
+    field = rs.GaussianField(field.spectrum, mean, basis=basis)
+    x = rng.standard_normal((3, 5, 6)) * sde.sigma(1.0)
+    flat, dense = x.reshape(3, -1), field.to_mixture()
+    for t, s in ((1.0, 0.1), (1.0, 0.0), (0.2, 0.9), (0.3, 0.3)):
+        found = rs.exact.flow(sde, field, x, t, s)
+        exact = rs.exact.flow(sde, dense, flat, t, s).reshape(x.shape)
+        np.testing.assert_allclose(found, exact, rtol=0, atol=1e-11 * np.abs(exact).max())
+        if t != s:
+            back = rs.exact.flow(sde, field, found, s, t)
+            np.testing.assert_allclose(back, x, rtol=0, atol=1e-10 * np.abs(x).max())
+
+
+def test_the_flow_of_a_large_field_is_followed_by_solvers() -> None:
+    field, sde = rs.GaussianField.power_law((3, 32, 32)), rs.VP()
+    flow = rs.ProbabilityFlow(sde, field.score(sde))
+    order = rs.exact.order(flow, rs.Heun(), "flow", steps=(256, 512))
+    assert abs(order.slopes[-1] - 2) < 0.1
+
+
+def test_what_a_field_has_no_flow_for_is_refused() -> None:
+    field, sde = rs.GaussianField.power_law(4), rs.VP()
+    x = np.zeros((2, 4, 4))
+    with pytest.raises(ValueError, match=r"`x` must have shape \(B, 4, 4\), got \(2, 16\)"):
+        rs.exact.flow(sde, field, x.reshape(2, 16), 1.0, 0.1)
+    with pytest.raises(ValueError, match="no flow by a formula.*to_mixture"):
+        rs.exact.flow(sde, field, x, 1.0, 0.1, method="numerical")
+    with pytest.raises(ValueError, match="no flow by a formula.*to_mixture"):
+        rs.exact.flow(sde, rs.FieldMixture([0.5, 0.5], [field, field]), x, 1.0, 0.1)
+    flat = rs.GaussianField(np.diag([1.0, 0.0]), basis="pixel")
+    with pytest.raises(ValueError, match="without spread at `t` = 0"):
+        rs.exact.flow(sde, flat, np.zeros((1, 2, 2)), 0.0, 0.5)

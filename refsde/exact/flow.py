@@ -8,7 +8,7 @@ In v = x / alpha and rho = sigma / alpha the probability flow reads, under every
 where eps-hat is the predicted noise for the law of x_0 + rho z.  The SDE enters by its two ends
 only: between them every SDE draws the same curve, at its own pace.  Three ways to follow it:
 
-- *One Gaussian* N(m, C): the right side is linear, and its solution a formula.
+- *One Gaussian* N(m, C), a field too: the right side is linear, and its solution a formula.
 - *Any mixture on the line*: no path can overtake another, so the share of the mass to the left of a
   path is constant.  With F the distribution function of the marginal, F_s(x_s) = F_t(x_t).
 - *Anything else*: an eighth-order Runge-Kutta method, tightened until two solutions agree.
@@ -31,7 +31,7 @@ from scipy.special import log_ndtr
 from refsde._array import Array, one_blas_thread, to_numpy
 from refsde._types import SDE
 from refsde.sde import EDM, check_time
-from refsde.targets import Empirical, GaussianMixture
+from refsde.targets import Empirical, GaussianField, GaussianMixture
 from refsde.targets._score import check_points
 
 __all__ = ["flow"]
@@ -82,11 +82,11 @@ def flow(
     ----------
     sde : SDE
         What diffuses the data.
-    target : GaussianMixture, Empirical or another target
+    target : GaussianMixture, Empirical, GaussianField or another target
         Law of the data at t = 0.  Any object with ``dim``, ``cov`` and ``score(sde)`` can be
         followed numerically.
     x : array (B, d)
-        Points at time ``t``.
+        Points at time ``t``; on a field (B, *event).
     t, s : float
         Time now and time of the result, in [0, T].  t = 0 is data: ``s < t`` samples, ``s > t``
         encodes.
@@ -101,7 +101,7 @@ def flow(
 
     Returns
     -------
-    ndarray, shape (B, d)
+    ndarray, of the shape of ``x``
         Points at time ``s``, in float64.
 
     Raises
@@ -148,6 +148,13 @@ def flow(
     points = _points(x, target)
     _check_rtol(rtol)
     mixture = _mixture(target)
+    if isinstance(target, GaussianField) and method in ("auto", "gaussian"):
+        return _on_field(target, points, now, end)
+    if hasattr(target, "to_mixture"):
+        raise ValueError(
+            f"`target` {target!r} has no flow by a formula (method = {method!r}): for small events "
+            "use target.to_mixture() and flattened points"
+        )
     chosen = _choose(method, mixture, target.dim)
     if now.time == end.time:
         return points.copy()
@@ -175,6 +182,18 @@ def _gaussian(target: GaussianMixture, x: np.ndarray, now: _Level, end: _Level) 
         gap[: rows.stop - rows.start] = x[rows] - now.alpha * m
         out[rows] = (end.alpha * m + (gap @ U * ratio) @ U.T)[: rows.stop - rows.start]
     return out
+
+
+def _on_field(target: GaussianField, x: np.ndarray, now: _Level, end: _Level) -> np.ndarray:
+    """The same for the coefficients of a field."""
+    if now.time == end.time:
+        return x.copy()
+    S, basis = target.spectrum, target.basis
+    if now.sigma == 0 and np.any(S == 0):
+        raise ValueError(_no_spread(now))
+    ratio = basis.kept(np.sqrt(end.variance(S) / now.variance(S)))
+    coefficients = basis.forward(x - now.alpha * target.mean) * ratio
+    return np.asarray(end.alpha * target.mean + basis.backward(coefficients, x.shape))
 
 
 # -- mixtures on the line -------------------------------------------------------------------------
@@ -324,7 +343,7 @@ def _points(x: Array, target: Any) -> np.ndarray:
             f"`target` must be a target such as refsde.GaussianMixture, got {target!r}: "
             "a score alone has no exact flow"
         )
-    check_points("x", x, target.dim)
+    check_points("x", x, getattr(target, "event_shape", (target.dim,)))
     points = to_numpy(x).astype(float)
     if not np.all(np.abs(points) <= FARTHEST):  # NaN compares false
         raise ValueError(f"`x` must be finite and below {FARTHEST:g}: leave the other samples out")

@@ -235,6 +235,12 @@ def gaussian_target(process: Process, needed_for: str | None = None) -> Any:
             "has none: make it with target.score(sde)"
             + (", or pass start=(mean, cov)" if needed_for == "start" else "")
         )
+    if isinstance(target, GaussianField):
+        raise ValueError(
+            f"`process` has the target {target!r}, on which only refsde.exact.law (its errors are "
+            "relative_w2(), kl() and octaves()) and exact.flow are there: for small events use "
+            "target.to_mixture()"
+        )
     gaussian = single_gaussian(target)
     if gaussian is None:
         raise ValueError(

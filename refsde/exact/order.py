@@ -275,7 +275,7 @@ def _flow_gaps(process: Process, solver: Solver, grids: list[Grid]) -> tuple[np.
             f"`kind` = 'flow' needs a ProbabilityFlow with the score of a target, got {process!r}: "
             "use refsde.ProbabilityFlow(sde, target.score(sde))"
         )
-    x = process.start(_normals(target.dim))
+    x = process.start(_normals(getattr(target, "event_shape", (target.dim,))))
     gaps = []
     exact: dict[tuple[float, float], Array] = {}
     for ts in grids:
@@ -289,9 +289,9 @@ def _flow_gaps(process: Process, solver: Solver, grids: list[Grid]) -> tuple[np.
     return np.array(gaps), math.sqrt(float(np.sum(np.var(exact[ends], axis=0)))) or 1.0
 
 
-def _normals(d: int) -> np.ndarray:
-    """Points (POINTS, d): the quantiles of a normal on the line, else fixed draws."""
-    if d == 1:
+def _normals(event: tuple[int, ...]) -> np.ndarray:
+    """Points (POINTS, *event): the quantiles of a normal on the line, else fixed draws."""
+    if event == (1,):
         return np.asarray(ndtri((np.arange(POINTS) + 0.5) / POINTS))[:, None]
-    draws: Any = Gaussian(0).start(np.zeros((POINTS, d)))
+    draws: Any = Gaussian(0).start(np.zeros((POINTS, *event)))
     return np.asarray(draws)

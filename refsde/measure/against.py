@@ -163,6 +163,10 @@ def dispersion(x: Array, target: Modes) -> float:
     >>> round(rs.measure.dispersion(ring.means, ring), 3)
     1.0
     """
+    if not hasattr(target, "eigh"):
+        raise TypeError(
+            f"`target` must be a GaussianMixture, got {target!r}: on a GaussianField see octaves(x)"
+        )
     x = _points(x, target)
     lam, vectors = target.eigh()
     if np.any(lam <= lam.shape[1] * np.finfo(float).eps * lam.max()):
