@@ -18,7 +18,7 @@ from scipy import fft
 
 from refsde._array import Array, is_numpy, like, namespace
 
-__all__ = ["Basis"]
+__all__ = ["Basis", "images_of"]
 
 
 @dataclass(frozen=True)
@@ -133,3 +133,29 @@ class Basis:
 @lru_cache(maxsize=8)
 def _cosine_matrix(n: int) -> np.ndarray:
     return np.asarray(fft.dct(np.eye(n), axis=0, norm="ortho"))
+
+
+def images_of(name: str, values: Any) -> np.ndarray:
+    """Images (n, H, W) or (n, C, H, W) as a caller gives them, in floating point, or raise."""
+    try:
+        images = np.asarray(values)
+    except (TypeError, ValueError) as problem:
+        raise TypeError(f"`{name}` must be images, got {type(values).__name__}") from problem
+    if images.dtype.kind in "iub":
+        raise TypeError(
+            f"`{name}` must be floating point, got dtype {images.dtype}: scale it to the units of "
+            "the samples, such as images / 255"
+        )
+    if images.dtype.kind != "f":
+        raise TypeError(f"`{name}` must be real images, got dtype {images.dtype}")
+    if images.ndim < 3 or images.size == 0:
+        raise ValueError(
+            f"`{name}` must be images (n, H, W) or (n, C, H, W), got shape {images.shape}: batch "
+            f"first, so write one image as {name}[None]"
+        )
+    if images.ndim == 4 and images.shape[-1] in (1, 3, 4) and min(images.shape[1:3]) > 4:
+        raise ValueError(
+            f"`{name}` must have channels first, (n, C, H, W), got shape {images.shape}: use "
+            "numpy.moveaxis(images, -1, 1)"
+        )
+    return np.asarray(images, dtype=float)

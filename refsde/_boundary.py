@@ -287,7 +287,7 @@ def _event(process: Process, shape: Any) -> tuple[int, ...]:
         if event is None:
             raise ValueError(
                 "`shape` is None, and the score has no target to tell the event shape: "
-                "pass shape=(d,)"
+                "pass shape=(d,), or shape=(C, H, W) of images"
             )
         return event
     if not isinstance(shape, tuple | list) or not shape or not all(_whole(k) for k in shape):

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -25,8 +27,9 @@ import numpy as np
 from refsde._array import Array, Time, per_sample, sqrt
 from refsde._types import SDE, Kind, Score
 from refsde.precondition.matched import is_field
-from refsde.precondition.operators import Preconditioner, Scalar
-from refsde.precondition.spectral import in_basis
+from refsde.precondition.matrices import Skew
+from refsde.precondition.operators import Preconditioner, Product, Scalar
+from refsde.precondition.spectral import FourierSkew, in_basis
 from refsde.process import _Scored
 
 __all__ = ["Preconditioned"]
@@ -34,6 +37,7 @@ __all__ = ["Preconditioned"]
 LAWS = ("pds", "marginal", "noise")
 ROUNDED = 1 + 1e-9
 TINY = float(np.finfo(float).tiny)
+PACKAGE = str(Path(__file__).parent)
 
 
 @dataclass(frozen=True)
@@ -66,16 +70,17 @@ class Preconditioned(_Scored):
     guard : {"warn", "clip", "off"}
         What to do where a step of "pds" would overshoot, u (sigma_t^2 - sigma_s^2) / V_t > 1 with u
         the eigenvalues of M M^T and V_t the variances of x_t (those of the target where it is
-        known, else sigma_t^2): warn once a run, lower u to where it does not (a diagonal M), or
-        nothing.
+        known, else sigma_t^2): warn once a run; lower u to where it does not, by coefficient where
+        M is diagonal in a basis and as a whole where not; or nothing.  Of a product the bound by
+        its factors is used, and a map that tells no eigenvalues is let through.
 
     Raises
     ------
     TypeError
         If ``M`` is not a preconditioner, or the score is not callable.
     ValueError
-        If ``law`` or ``guard`` is unknown, M is for other events than the target's, or ``skew`` is
-        given for "noise".
+        If ``law`` or ``guard`` is unknown, M is for other events than the target's or matched to
+        another law or SDE, or ``skew`` is not skew or given for "noise".
 
     Warns
     -----
@@ -117,9 +122,11 @@ class Preconditioned(_Scored):
         super().__post_init__()
         if not isinstance(self.M, Preconditioner):
             raise TypeError(
-                f"`M` must be a preconditioner, got {self.M!r:.80}: make it with "
+                f"`M` must be a preconditioner, got {type(self.M).__name__}: make it with "
                 "refsde.precondition, a table of gains with precondition.Fourier(gain)"
             )
+        if isinstance(self.M, Skew | FourierSkew):
+            raise TypeError(f"`M` must be a preconditioner, got {self.M!r}: it goes into `skew`")
         if self.law not in LAWS:
             raise ValueError(f"`law` must be one of {LAWS}, got {self.law!r}: see Preconditioned")
         if self.guard not in ("warn", "clip", "off"):
@@ -131,14 +138,37 @@ class Preconditioned(_Scored):
                 raise TypeError(
                     f"`skew` must be a map such as precondition.Skew, got {self.skew!r}"
                 )
+        self._check_rule()
         event = getattr(getattr(self.score, "target", None), "event_shape", None)
         for name, given in (("M", self.M), ("skew", self.skew)):
             own = getattr(given, "event_shape", None)
             if event is not None and own is not None and tuple(event)[-len(own) :] != tuple(own):
                 raise ValueError(
                     f"`{name}` takes events of shape {own}, but those of the target have shape "
-                    f"{tuple(event)}: build it for these"
+                    f"{tuple(event)}: build it for these (a table over the full grid, not the half "
+                    "of a real transform)"
                 )
+        known = event or getattr(self.skew, "event_shape", None)
+        if self.skew is not None and not _turns(self.skew, known):
+            raise ValueError(
+                f"`skew` must be skew, K^T = -K, got {self.skew!r}: any other map changes the law; "
+                "use precondition.Skew or FourierSkew"
+            )
+
+    def _check_rule(self) -> None:
+        """Raise if M is matched to another law or another SDE."""
+        rule = getattr(self.M, "rule", None)
+        law, sde = getattr(rule, "law", None), getattr(rule, "sde", None)
+        if law is not None and law != self.law:
+            raise ValueError(
+                f"`law` = {self.law!r} is not what {self.M!r} is matched to: pass law={law!r}, or "
+                "wrap it, Stepwise(lambda t, s: M.at(t, s)), to try"
+            )
+        if sde is not None and sde is not self.sde and sde != self.sde:
+            raise ValueError(
+                f"`M` is matched to the steps of {sde!r}, but the process has {self.sde!r}: build "
+                "it for this one"
+            )
 
     def drift(self, x: Array, t: Time) -> Array:
         """Drift (B, *D) of the law: see the class."""
@@ -201,19 +231,22 @@ class Preconditioned(_Scored):
 
     def _guarded(self, M: Preconditioner, t: Time, s: Time) -> tuple[Preconditioner, str]:
         """Return the map, lowered where u x > 1 if that was asked for; else a doubt about it."""
-        u = M.spectrum()
-        x = None if u is None else self._strength(M, t, s)
-        if u is None or x is None or np.max(u * x) <= ROUNDED:
+        u, x = _eigenvalues(M), self._strength(M, t, s)
+        if u is None:
+            unknown = (
+                f"guard='clip' leaves {M!r} as it is, of which no eigenvalues are known: give it a "
+                "method spectrum(), or pass guard='off'"
+            )
+            return M, unknown if self.guard == "clip" else ""
+        if x is None or np.max(u * x) <= ROUNDED:
             return M, ""
-        if self.guard == "clip" and u.ndim == 0:  # the same for all, as it was
-            return Scalar(math.sqrt(1 / np.max(x))), ""
-        if self.guard == "clip" and M.basis is not None:
-            return in_basis(M.basis, np.sqrt(np.minimum(u, 1 / np.maximum(x, TINY)))), ""
-        clip = "" if self.guard == "clip" or M.basis is None and u.ndim else "guard='clip', "
+        if self.guard == "clip":
+            return _lowered(M, u, x), ""
+        surely = "overshoots" if u.ndim or isinstance(M, Scalar) else "may overshoot"
         return M, (
-            f"the step from t = {t:.4g} to {s:.4g} overshoots under {M!r}: u x = "
+            f"the step from t = {t:.4g} to {s:.4g} {surely} under {M!r}: u x = "
             f"{np.max(u * x):.3g} exceeds 1; take more steps, a weaker filter (u <= 1 / x = "
-            f"{1 / np.max(x):.3g}), {clip}or law='marginal'"
+            f"{1 / np.max(x):.3g}), guard='clip', or law='marginal'"
         )
 
     def _warn(self) -> None:
@@ -221,14 +254,14 @@ class Preconditioned(_Scored):
         if self._doubt and not self._told:
             at, doubt = self._doubt
             self._told.append(at)
-            warnings.warn(doubt, RuntimeWarning, stacklevel=3)
+            warnings.warn(doubt, RuntimeWarning, stacklevel=_callers())
 
     def _strength(self, M: Preconditioner, t: Time, s: Time) -> Any:
         """How far the step goes towards the mean, x = q / V_t - (1 - a), as a table or at most."""
         a, q = self.sde.chain(t, s)
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         target: Any = getattr(self.score, "target", None)
-        if is_field(target) and M.basis in (None, target.basis):
+        if is_field(target) and M.basis == target.basis:
             S = target.spectrum
         else:
             S = getattr(target, "smallest_variance", None)
@@ -237,3 +270,38 @@ class Preconditioned(_Scored):
                     return None  # nothing is known of the data, and the noise alone says nothing
                 S = 0.0
         return q / (alpha * alpha * S + sigma * sigma) - (1 - a)
+
+
+def _eigenvalues(M: Preconditioner) -> np.ndarray | None:
+    """Eigenvalues of M M^T, as a table where M has a basis; else the largest, or a bound of it."""
+    u = M.spectrum()
+    if u is None and isinstance(M, Product):
+        parts = [_eigenvalues(factor) for factor in M.factors]
+        known = [float(np.max(part)) for part in parts if part is not None]
+        return np.full((), math.prod(known)) if len(known) == len(parts) else None
+    return u if u is None or M.basis is not None else np.full((), np.max(u))
+
+
+def _lowered(M: Preconditioner, u: np.ndarray, x: Any) -> Preconditioner:
+    """Return a map with u x <= 1: each coefficient lowered where M has a basis, else the whole."""
+    if u.ndim and M.basis is not None:
+        return in_basis(M.basis, np.sqrt(np.minimum(u, 1 / np.maximum(x, TINY))))
+    factor = Scalar(math.sqrt(1 / float(u * np.max(x))))
+    return Scalar(math.sqrt(float(u)) * factor.c) if isinstance(M, Scalar) else Product(factor, M)
+
+
+def _callers() -> int:
+    """Stack level of the first frame outside the package, which a warning is about."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _turns(K: Any, event: tuple[int, ...] | None) -> bool:
+    """Whether x . K x = 0 for some x, as for a skew map; True where the events are not known."""
+    if isinstance(K, Skew | FourierSkew) or event is None:
+        return True
+    x = np.random.default_rng(0).standard_normal((1, *event))
+    y = K.apply(x)
+    return bool(abs(np.sum(x * y)) <= 1e-8 * np.linalg.norm(x) * np.linalg.norm(y))

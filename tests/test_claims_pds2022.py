@@ -364,7 +364,7 @@ def test_p9_noise_matched_is_exact(script: Any) -> None:
     ran = script.law(kinds, 5, "noise", start="marginal", denoise="last_mean")
     assert kinds.w2(ran.variance) > 1e-3
     sde, grid = script.smld(32, 5)
-    M = pc.noise_matched(kinds.target, sde)
+    M = pc.Stepwise(pc.noise_matched(kinds.target, sde).at)
     wrong = rs.Preconditioned(sde, kinds.target.score(sde), M, law="pds", guard="off")
     ran = rs.exact.law(wrong, rs.ReverseDiffusion(), grid, start="marginal")
     assert kinds.w2(ran.variance) > 0.1

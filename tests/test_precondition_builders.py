@@ -266,16 +266,16 @@ def test_noise_matched_is_the_ratio_of_variances() -> None:
 FLAT = np.zeros((2, 4, 4))
 FREE = rs.GaussianField(np.where(np.eye(4) + np.ones((4, 4)) > 1, 1.0, 0.0), basis="dct")
 BAD: list[tuple[Any, type, str]] = [
-    (lambda: pc.pds_frequency_filter(SMALL, 1.0), ValueError, "`alpha` must exceed 1, got 1.0: 5"),
-    (lambda: pc.pds_frequency_filter(SMALL, math.nan), ValueError, "`alpha` must exceed 1, got na"),
+    (lambda: pc.pds_frequency_filter(SMALL, 1.0), ValueError, "above 1, got 1.0"),
+    (lambda: pc.pds_frequency_filter(SMALL, math.nan), ValueError, "above 1, got nan"),
     (lambda: pc.pds_frequency_filter(FLAT), ValueError, "`data` must not be zero everywhere"),
     (lambda: pc.pds_frequency_filter(FLAT[0]), ValueError, r"images \(n, H, W\).*batch first"),
     (lambda: pc.pds_frequency_filter(FLAT[:0]), ValueError, r"got shape \(0, 4, 4\)"),
     (lambda: pc.pds_frequency_filter(FLAT * np.nan), ValueError, "`data` must be finite.*remove"),
-    (lambda: pc.pds_frequency_filter("cats"), TypeError, "`data` must be a GaussianField or ima"),
+    (lambda: pc.pds_frequency_filter("cats"), TypeError, "`data` must be real images, got"),
     (lambda: pc.pds_pixel_filter(FREE), ValueError, r"another variance at every pixel: pass draws"),
-    (lambda: pc.pds_pixel_filter(FLAT + 1, 0.5), ValueError, "`alpha` must exceed 1"),
-    (lambda: pc.disc_filter((4, 4), -1.0, 1.0), ValueError, "`radius` must be finite and non-neg"),
+    (lambda: pc.pds_pixel_filter(FLAT + 1, 0.5), ValueError, "`alpha` must be a number above 1"),
+    (lambda: pc.disc_filter((4, 4), -1.0, 1.0), ValueError, "`radius` must be a finite non-neg"),
     (lambda: pc.disc_filter((4, 4), 1.0, 0.0), ValueError, "`gain` must be positive"),
     (lambda: pc.scalar_rule(0.0, 10), ValueError, r"`log_range` must be positive, .* log\(sigma"),
     (lambda: pc.scalar_rule(20.0, 0), ValueError, "`steps` must be a positive int, got 0"),
@@ -298,6 +298,38 @@ def test_bad_input_is_named_with_its_remedy(make: Any, kind: type[Exception], wo
 
 @pytest.mark.parametrize("build", [pc.noise_matched, pc.step_matched, pc.langevin_matched])
 def test_matched_filters_need_one_clock(build: Any) -> None:
-    process = rs.Preconditioned(rs.VP(), SMALL.score(rs.VP()), build(SMALL, rs.VP()), "noise")
+    M: Any = pc.Stepwise(build(SMALL, rs.VP()).at)
+    process = rs.Preconditioned(rs.VP(), SMALL.score(rs.VP()), M, "noise")
     with pytest.raises(ValueError, match="needs one clock for the batch: use a Grid"):
         rs.sample(process, rs.GGF(0.1), 2, rng=0)
+
+
+def test_the_code_before_2023_did_not_normalise() -> None:
+    images = (
+        FLAT[None] * np.linspace(0.5, 1.5, FLAT.size).reshape(FLAT.shape)
+        if FLAT.ndim == 2
+        else FLAT
+    )
+    images = np.abs(np.asarray(images)) + 0.1
+    q = np.log1p(np.mean(np.abs(np.fft.fft2(images)) ** 2, axis=0))
+    found: Any = pc.pds_frequency_filter(images, 5.0, normalise=False)
+    np.testing.assert_allclose(found.gain, 5 / (q + 4), rtol=1e-13)
+    pixels = pc.pds_pixel_filter(images, normalise=False)
+    np.testing.assert_allclose(pixels.gain, 1 / np.mean(images**2, axis=0), rtol=1e-13)
+    with pytest.raises(ValueError, match="always zero, where R = 1 / q is infinite"):
+        pc.pds_pixel_filter(0 * images, normalise=False)
+
+
+@pytest.mark.parametrize("of", [pc.pds_frequency_filter, pc.pds_pixel_filter, rs.GaussianField.fit])
+def test_images_come_channels_first_and_in_floating_point(of: Any) -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"channels first.*numpy.moveaxis\(images, -1, 1\)"):
+        of(rng.random((5, 16, 16, 3)))
+    with pytest.raises(TypeError, match="floating point, got dtype uint8.*images / 255"):
+        of(rng.integers(0, 255, (5, 16, 16), dtype=np.uint8))
+
+
+def test_laws_other_than_fields_are_asked_for_draws() -> None:
+    for law in (rs.GaussianMixture.ring(3), rs.FieldMixture([1.0], [SMALL])):
+        with pytest.raises(TypeError, match=r"pass draws, data.sample\(n, rng=0\)"):
+            pc.pds_frequency_filter(law)

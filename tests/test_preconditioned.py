@@ -10,6 +10,7 @@ import math
 import pickle
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -530,7 +531,7 @@ def test_where_little_is_known_the_guard_takes_the_worst() -> None:
         (message,) = told(
             lambda p=process: rs.sample(p, rs.ReverseDiffusion(), 2, times=ROUGH, rng=0)
         )
-        assert ("guard='clip'" in message) == isinstance(M, pc.Scalar)
+        assert ("may overshoot" in message) == isinstance(M, pc.Dense)
     users = rs.Preconditioned(WIDE, lambda x, t: -x / (1 + WIDE.sigma(t) ** 2), pc.Scalar(1.3))
     assert (
         len(
@@ -543,8 +544,80 @@ def test_where_little_is_known_the_guard_takes_the_worst() -> None:
     options: dict[str, Any] = {"times": rs.Grid.uniform(table, 40, 0.0), "rng": 0, "shape": (2,)}
     assert told(lambda: rs.sample(last, rs.ReverseDiffusion(), 2, **options)) == []
     dense = guarded(pc.Dense(1.3 * np.eye(2)), "clip", ring)
-    (message,) = told(lambda: rs.sample(dense, rs.ReverseDiffusion(), 2, times=ROUGH, rng=0))
-    assert "clip" not in message, "no remedy that has just been tried in vain"
+    assert told(lambda: rs.sample(dense, rs.ReverseDiffusion(), 2, times=ROUGH, rng=0)) == []
+
+
+@pytest.mark.parametrize("form", ["matrix", "product", "scaled"])
+def test_a_map_without_a_basis_is_lowered_as_a_whole(form: str) -> None:
+    """By the largest eigenvalue, or the bound that a product's factors give."""
+    rng = np.random.default_rng(0)
+    pixels = pc.Diagonal(rng.uniform(1.0, 1.3, (8, 8)))
+    M: Any = {
+        "matrix": pc.Dense(1.5 * np.eye(64), (8, 8)),
+        "product": pc.Fourier(np.full((8, 8), 1.4)) @ pixels,
+        "scaled": pc.Scalar(1.4) @ pixels,
+    }[form]
+    process = guarded(M, "clip")
+    lowered = 0
+    for t, s in zip(ROUGH.ts[:-1], ROUGH.ts[1:], strict=True):
+        _, q = WIDE.chain(t, s)
+        x = q / (FIELD.smallest_variance + WIDE.sigma(t) ** 2)
+        found, own = (pc.Dense.of(m, (8, 8)).spectrum().max() for m in (process.at(t, s).M, M))
+        assert found * x <= 1 + 1e-9 and found <= own * (1 + 1e-9)
+        lowered += found < own * (1 - 1e-9)
+    assert lowered > 0
+    assert np.isfinite(rs.sample(process, rs.ReverseDiffusion(), 2, times=ROUGH, rng=0).x).all()
+    warned = told(lambda: rs.sample(guarded(M), rs.ReverseDiffusion(), 2, times=ROUGH, rng=0))
+    assert len(warned) == 1 and "overshoot" in warned[0]
+
+
+def test_what_cannot_be_clipped_says_so() -> None:
+    class Mine(pc.Preconditioner):
+        def apply(self, z: Any) -> Any:
+            return 2.0 * z
+
+        apply_transpose = apply
+
+    (message,) = told(
+        lambda: rs.sample(guarded(Mine(), "clip"), rs.ReverseDiffusion(), 2, times=ROUGH, rng=0)
+    )
+    assert "no eigenvalues are known" in message and "spectrum()" in message
+    assert told(lambda: rs.sample(guarded(Mine()), rs.EulerMaruyama(), 2, times=ROUGH, rng=0)) == []
+
+
+def test_the_warning_points_at_the_caller() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rs.sample(guarded(pc.Scalar(1.5)), rs.ReverseDiffusion(), 2, times=ROUGH, rng=0)
+    assert [Path(w.filename) for w in caught] == [Path(__file__)]
+
+
+def test_a_matched_map_belongs_to_a_law_and_an_sde() -> None:
+    score = FIELD.score(WIDE)
+    for build, law in ((pc.noise_matched, "noise"), (pc.step_matched, "pds")):
+        M = build(FIELD, WIDE)
+        rs.Preconditioned(WIDE, score, M, law=law)  # type: ignore[arg-type]
+        other: Any = "pds" if law == "noise" else "noise"
+        with pytest.raises(ValueError, match=f"`law` = '{other}' is not what .* pass law='{law}'"):
+            rs.Preconditioned(WIDE, score, M, law=other)
+        with pytest.raises(ValueError, match="`M` is matched to the steps of VP"):
+            rs.Preconditioned(WIDE, score, build(FIELD, rs.VP()), law=law)  # type: ignore[arg-type]
+        rs.Preconditioned(WIDE, score, pc.Stepwise(M.at), law=other)  # wrapped: at one's own risk
+    rs.Preconditioned(WIDE, score, pc.langevin_matched(FIELD, WIDE), law="marginal")
+
+
+def test_only_skew_maps_go_into_skew_and_none_of_them_into_m() -> None:
+    score = FIELD.score(WIDE)
+    with pytest.raises(ValueError, match=r"`skew` must be skew, K\^T = -K, got Scalar"):
+        rs.Preconditioned(WIDE, score, pc.Identity(), "marginal", pc.Scalar(1.5))
+    with pytest.raises(TypeError, match="`M` must be a preconditioner.* goes into `skew`"):
+        rs.Preconditioned(WIDE, score, pc.FourierSkew(np.zeros((8, 8))))
+
+    class Turn(pc.Preconditioner):
+        def apply(self, z: Any) -> Any:
+            return np.roll(z, 1, -1) - np.roll(z, -1, -1)
+
+    rs.Preconditioned(WIDE, score, pc.Identity(), "marginal", Turn())
 
 
 # -- refusals -------------------------------------------------------------------------------------

@@ -419,7 +419,7 @@ WRONG = {
     "times": (lambda: FIELD.at(SDES[0], np.ones(2)), "`t` must be one float"),
     "dense": (lambda: rs.GaussianField.power_law(65).to_mixture(), "d = 4225 is above 4096"),
     "no-fields": (lambda: rs.FieldMixture([], []), "`fields`.*at least one"),
-    "no-field": (lambda: rs.FieldMixture([1.0], ["f"]), "`fields`.*'f' at 0"),
+    "no-field": (lambda: rs.FieldMixture([1.0], ["f"]), "`fields`.*str at 0"),
     "unlike": (
         lambda: rs.FieldMixture([0.5, 0.5], [FIELD, rs.GaussianField(ONES, basis="dct")]),
         "`fields` must share basis and event_shape.*'fft'.*'dct'",

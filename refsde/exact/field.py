@@ -76,6 +76,8 @@ class FieldLaw:
     def kl(self, reference: GaussianField | None = None) -> float:
         """Divergence KL(output, reference) in nats a coefficient."""
         S, mu = self._of(reference)
+        if not np.all(S > 0):
+            raise ValueError("`reference` has coefficients without variance: KL is not finite")
         gaps, ratio = np.abs(self.mean - mu), self.variance / S
         with np.errstate(divide="ignore"):
             return float(0.5 * np.mean(ratio - 1 - np.log(ratio) + gaps * gaps / S))
@@ -87,6 +89,8 @@ class FieldLaw:
 
         ``about="reference"`` takes second moments about the reference's mean.
         """
+        if about not in ("own", "reference"):
+            raise ValueError(f"`about` must be 'own' or 'reference', got {about!r}")
         S, mu = self._of(reference)
         moment = self.variance
         if about == "reference":
@@ -115,6 +119,8 @@ class FieldLaw:
 
     def _of(self, reference: GaussianField | None) -> tuple[np.ndarray, np.ndarray]:
         law = self.target if reference is None else reference
+        if not isinstance(law, GaussianField):
+            raise TypeError(f"`reference` must be a GaussianField, got {law!r}: pass a component")
         if law.basis != self.target.basis or law.event_shape != self.target.event_shape:
             raise ValueError(
                 f"`reference` must be a field like {self.target!r}, of its basis and shape, got "

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refsde._bases import Basis
+from refsde._bases import Basis, images_of
 from refsde._types import SDE
 from refsde.precondition.matched import is_field
 from refsde.precondition.operators import Preconditioner, Scalar
@@ -28,7 +28,9 @@ __all__ = [
 ]
 
 
-def pds_frequency_filter(data: Any, alpha: float = 5.0) -> Preconditioner:
+def pds_frequency_filter(
+    data: Any, alpha: float = 5.0, *, normalise: bool = True
+) -> Preconditioner:
     r"""Published frequency filter: modes of little power are turned up, by up to 1 / (1 - 1/alpha).
 
     .. math:: R = \frac{\alpha}{r + \alpha - 1}, \qquad r = q / \max q, \qquad
@@ -43,6 +45,10 @@ def pds_frequency_filter(data: Any, alpha: float = 5.0) -> Preconditioner:
         The data law, or images of it, in the units of the samples (the code has them in [0, 1]).
     alpha : float
         Above 1; ``inf`` filters nothing.
+    normalise : bool
+        Divide q by its largest entry, as the published sampler does since February 2023.  Before,
+        it took r = q, which suits tables that are normalised already: of raw images it makes gains
+        far below 1.
 
     Returns
     -------
@@ -71,10 +77,12 @@ def pds_frequency_filter(data: Any, alpha: float = 5.0) -> Preconditioner:
     Fourier(gain (32, 32), 1 to 1.203)
     """
     basis, power = _power(data)
-    return in_basis(basis, _gain(np.log1p(power), alpha))
+    return in_basis(basis, _gain(np.log1p(power), alpha, normalise))
 
 
-def pds_pixel_filter(data: Any, alpha: float = 5.0, *, log: bool = False) -> Diagonal:
+def pds_pixel_filter(
+    data: Any, alpha: float = 5.0, *, log: bool = False, normalise: bool = True
+) -> Diagonal:
     r"""Published pixel filter: dark pixels are turned up.
 
     .. math:: R = \frac{\alpha}{r + \alpha - 1}, \qquad r = q / \max q, \qquad q = E\,x^2
@@ -87,6 +95,9 @@ def pds_pixel_filter(data: Any, alpha: float = 5.0, *, log: bool = False) -> Dia
         Above 1.
     log : bool
         Take log(1 + q) instead of q, as the frequency filter does; the code does not.
+    normalise : bool
+        As for `pds_frequency_filter`.  Before February 2023 the published sampler took R = 1 / q,
+        without alpha: that is False.
 
     Returns
     -------
@@ -116,7 +127,12 @@ def pds_pixel_filter(data: Any, alpha: float = 5.0, *, log: bool = False) -> Dia
         )
     else:
         power = np.mean(_images(data) ** 2, axis=0)
-    return Diagonal(_gain(np.log1p(power) if log else power, alpha))
+    q = np.log1p(power) if log else power
+    if normalise:
+        return Diagonal(_gain(q, alpha))
+    if not np.all(q > 0):
+        raise ValueError("`data` has pixels that are always zero, where R = 1 / q is infinite")
+    return Diagonal(1 / q)
 
 
 def disc_filter(shape: Sequence[int], radius: float, outside: float) -> Fourier:
@@ -146,8 +162,13 @@ def disc_filter(shape: Sequence[int], radius: float, outside: float) -> Fourier:
     >>> float(rs.precondition.disc_filter((8, 8), 2.0, 1.2).gain[0, 0])
     1.0
     """
-    if not (math.isfinite(radius) and radius >= 0):
-        raise ValueError(f"`radius` must be finite and non-negative, got {radius!r}")
+    for name, value in (("radius", radius), ("outside", outside)):
+        if not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"`{name}` must be a finite non-negative number, got {value!r}")
+    if not isinstance(shape, tuple | list) or len(shape) != 2:
+        raise ValueError(
+            f"`shape` must be (H, W), got {shape!r}: the filter serves all channels of (C, H, W)"
+        )
     k = Basis("fft").frequency(shape)
     return Fourier(np.where(k <= radius, 1.0, outside))
 
@@ -170,6 +191,8 @@ def log_range(sde: SDE, times: Any) -> float:
     >>> round(rs.precondition.log_range(sde, grid), 2) > 16
     True
     """
+    if not hasattr(times, "ts"):
+        raise TypeError(f"`times` must be a Grid, got {times!r}: use Grid.uniform(sde, steps)")
     rho = [sde.rho(t) for t in times.ts]
     rho = [level for level in rho if level > 0]
     return 2 * math.log(max(rho) / min(rho))
@@ -228,7 +251,8 @@ def alpha_rule(data: Any, log_range: float, steps: int) -> float:
     Returns
     -------
     float
-        The alpha of `pds_frequency_filter`.
+        The alpha of `pds_frequency_filter`.  Of few steps it is 1 or less, and then no such filter
+        is strong enough.
 
     References
     ----------
@@ -252,15 +276,12 @@ def alpha_rule(data: Any, log_range: float, steps: int) -> float:
 
 
 def _images(data: Any) -> np.ndarray:
-    try:
-        images = np.asarray(data, dtype=float)
-    except (TypeError, ValueError) as problem:
-        raise TypeError(f"`data` must be a GaussianField or images, got {data!r}") from problem
-    if images.ndim < 3 or images.size == 0:
-        raise ValueError(
-            f"`data` must be images (n, H, W) or (n, C, H, W), got shape {images.shape}: batch "
-            "first"
+    if hasattr(data, "sample") and hasattr(data, "score"):
+        raise TypeError(
+            f"`data` must be a GaussianField or images, got {data!r}: pass draws, "
+            "data.sample(n, rng=0)"
         )
+    images = images_of("data", data)
     if not np.all(np.isfinite(images)):
         raise ValueError("`data` must be finite, got NaN or inf: remove those images")
     return images
@@ -284,15 +305,17 @@ def _squares(basis: Basis, image: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(np.fft.fftn(image, axes=basis.last, norm="ortho")) ** 2)
 
 
-def _gain(q: np.ndarray, alpha: float) -> np.ndarray:
-    if not alpha > 1:
-        raise ValueError(f"`alpha` must exceed 1, got {alpha!r}: 5 is the code's, inf no filter")
+def _gain(q: np.ndarray, alpha: float, normalise: bool = True) -> np.ndarray:
+    number = isinstance(alpha, int | float | np.integer | np.floating)
+    if not number or isinstance(alpha, bool) or not alpha > 1:
+        raise ValueError(
+            f"`alpha` must be a number above 1, got {alpha!r}: 5 is the code's, inf no filter"
+        )
     if not q.max() > 0:
         raise ValueError("`data` must not be zero everywhere: a filter needs power")
     if math.isinf(alpha):
         return np.ones_like(q)
-    R = alpha / (q / q.max() + alpha - 1)
-    return np.asarray(R)
+    return np.asarray(alpha / ((q / q.max() if normalise else q) + alpha - 1))
 
 
 def _check_steps(log_range: float, steps: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +30,7 @@ __all__ = ["is_field", "langevin_matched", "noise_matched", "step_matched"]
 class _Matched:
     """A filter computed from V_t and V_s of a field, step by step."""
 
+    law: ClassVar[str | None] = None  # of `Preconditioned`, if it is right for one alone
     S: np.ndarray = field(repr=False)
     axes: Basis | np.ndarray  # where it is diagonal: a basis, or eigenvectors as columns
     sde: SDE
@@ -50,6 +51,8 @@ class _Matched:
 
 @dataclass(frozen=True, eq=False)
 class _NoiseMatched(_Matched):
+    law: ClassVar[str | None] = "noise"
+
     def __call__(self, t: Time, s: Time) -> Preconditioner:
         V_t, V_s = self.variances(t, s)
         if not np.all(V_s > 0):
@@ -59,6 +62,8 @@ class _NoiseMatched(_Matched):
 
 @dataclass(frozen=True, eq=False)
 class _StepMatched(_Matched):
+    law: ClassVar[str | None] = "pds"
+
     def __call__(self, t: Time, s: Time) -> Preconditioner:
         # (1 + u c)^2 V_t + u q = V_s, a quadratic in u: its root nearest zero, which under VE is in
         # [1, 2], without the cancellation of the schoolbook's formula
@@ -205,7 +210,7 @@ def langevin_matched(
     >>> round(M.spectrum().max())  # the condition number of the field
     512
     """
-    if not math.isfinite(power):
+    if not isinstance(power, int | float) or not math.isfinite(power):
         raise ValueError(f"`power` must be finite, got {power!r}: 1 matches")
     S, axes = _spectrum_of(data, spectrum)
     if sde is None:

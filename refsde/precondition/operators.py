@@ -23,7 +23,8 @@ class Preconditioner:
     """A linear map M of events; subclass it to add one of your own.
 
     Give ``apply`` and ``apply_transpose`` at least, and ``solve``, ``sqrt``, ``logdet`` and
-    ``spectrum`` where there is a formula.
+    ``spectrum`` where there is a formula.  A wrong transpose goes unnoticed in a run:
+    `refsde.testing.check_preconditioner` finds it.
 
     Attributes
     ----------
@@ -105,7 +106,11 @@ class Preconditioner:
         )
 
     def __matmul__(self, other: object) -> Preconditioner:
-        return Product(self, other) if isinstance(other, Preconditioner) else NotImplemented
+        if isinstance(other, Preconditioner):
+            return Product(self, other)
+        raise TypeError(
+            f"`@` multiplies maps, got {type(other).__name__}: use M.apply(z) for events z"
+        )
 
     def _event(self, event_shape: Sequence[int] | None) -> tuple[int, ...]:
         event = self.event_shape if event_shape is None else tuple(event_shape)
@@ -245,9 +250,8 @@ class Product(Preconditioner):
     def __init__(self, *factors: Preconditioner) -> None:
         wrong = [factor for factor in factors if not isinstance(factor, Preconditioner)]
         if wrong or not factors:
-            raise TypeError(
-                f"`factors` must be preconditioners, got {wrong or 'none'!r}: pass maps"
-            )
+            got = type(wrong[0]).__name__ if wrong else "none"
+            raise TypeError(f"`factors` must be one or more preconditioners, got {got}: pass maps")
         flat: list[Preconditioner] = []
         for factor in factors:
             flat += factor.factors if isinstance(factor, Product) else [factor]
@@ -333,8 +337,8 @@ class Stepwise(Preconditioner):
     Parameters
     ----------
     rule : callable
-        ``rule(t, s) -> Preconditioner`` for the step from ``t`` (now) to ``s``; a function of
-        ``t`` alone may ignore ``s``.
+        ``rule(t, s) -> Preconditioner`` for the step from ``t`` (now) to ``s``; it is called with
+        both, also if it depends on ``t`` alone.
 
     Raises
     ------
@@ -364,7 +368,8 @@ class Stepwise(Preconditioner):
         made = self.rule(t, s)
         if not isinstance(made, Preconditioner):
             raise TypeError(
-                f"`rule` must return a preconditioner, got {made!r}: see refsde.precondition"
+                f"`rule` must return a preconditioner, got {type(made).__name__}: see "
+                "refsde.precondition"
             )
         return made.at(t, s)
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from refsde._array import Array, is_numpy, like
+from refsde._array import Array, is_numpy, like, to_numpy
 from refsde._bases import Basis
 from refsde.precondition.operators import Preconditioner
 
@@ -157,7 +157,9 @@ class Fourier(_Spectral):
     ----------
     gain : array (H, W) or (C, H, W)
         Gains R over the full grid, ordered as ``numpy.fft.fftfreq``: real, positive and even,
-        R(-k) = R(k).  A table for the last axes alone serves all channels.
+        R(-k) = R(k).  ``gain[0, 0]`` is the mean's: a centred table needs ``numpy.fft.ifftshift``,
+        and can be told only where an edge is odd.  A table for the last axes alone serves all
+        channels.
     axes : int
         How many of the last axes are transformed: 2 for images, 1 for signals.
     allow_singular : bool
@@ -298,7 +300,7 @@ def _real_table(name: str, values: ArrayLike) -> np.ndarray:
             "into a FourierSkew"
         )
     try:
-        table = np.array(values, dtype=float)
+        table = np.array(to_numpy(values), dtype=float)
     except (TypeError, ValueError) as problem:
         raise TypeError(f"`{name}` must be an array of real numbers, got {values!r}") from problem
     if table.ndim == 0 or table.size == 0:

@@ -63,6 +63,7 @@ class Langevin:
               a^2 = 1 - \beta_i\ \text{(VP)},\ 1\ \text{(VE)}
 
     Its stationary variance is V (1 + snr^2) in high dimension: snr is a knob of over-dispersion.
+    On `Preconditioned` z and score are what M and M M^T make of them, in the norms too.
 
     Parameters
     ----------

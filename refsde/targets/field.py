@@ -20,6 +20,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from refsde._bases import images_of
 from refsde.targets._diagonal import Diagonal, basis_of, compact, given, mean_of, shape_of
 from refsde.targets._fields import Fields
 from refsde.targets._given import log_weights_of
@@ -37,9 +38,10 @@ class GaussianField(Diagonal):
     ----------
     spectrum : array (*event)
         Variance S_k of every coefficient of the *full* grid, in squared units of the data, not
-        negative.  For "fft" in the order of `numpy.fft.fftfreq` along each axis, and the same at k
-        and -k (images are real).  The transforms are orthonormal: white noise of variance s^2 has
-        the spectrum s^2.
+        negative.  For "fft" in the order of `numpy.fft.fftfreq` along each axis, the mean's first
+        (a centred table needs `numpy.fft.ifftshift`, and can be told only where an edge is odd),
+        and the same at k and -k (images are real).  The transforms are orthonormal: white noise of
+        variance s^2 has the spectrum s^2.
     mean : float or array that broadcasts to (*event)
         Mean, in units of the data.
     basis : {"fft", "dct", "pixel"}
@@ -169,12 +171,7 @@ class GaussianField(Diagonal):
         >>> rs.GaussianField.fit(images).event_shape
         (16, 16)
         """
-        x = given("images", images)
-        if x.ndim < 3 or x.size == 0:
-            raise ValueError(
-                f"`images` must have shape (N, H, W) or (N, C, H, W), got {x.shape}: write one "
-                "image as images[None]"
-            )
+        x = given("images", images_of("images", images))
         shape, mean = x.shape[1:], float(np.mean(x))
         made = basis_of(basis, 2, shape)
         power = np.zeros(shape)
@@ -321,14 +318,16 @@ class FieldMixture(Diagonal):
     """
 
     def __init__(self, weights: ArrayLike, fields: Sequence[GaussianField]) -> None:
+        if isinstance(fields, GaussianField):
+            raise TypeError("`fields` must be a list of GaussianField, got one: write [field]")
         fields = tuple(fields)
         if not fields:
             raise ValueError("`fields` must hold at least one GaussianField, got none")
         for i, other in enumerate(fields):
             if not isinstance(other, GaussianField):
                 raise TypeError(
-                    f"`fields` must hold GaussianField objects, got {other!r} at {i}: make one of "
-                    "a spectrum"
+                    f"`fields` must hold GaussianField objects, got {type(other).__name__} at {i}: "
+                    "make one of a spectrum"
                 )
             if (other.basis, other.event_shape) != (fields[0].basis, fields[0].event_shape):
                 raise ValueError(
