@@ -1,4 +1,4 @@
-"""Checks for code of your own: SDEs, scores, noise sources, and what they must be true to.
+"""Checks for code of your own: SDEs, scores, noise sources, solvers, preconditioners.
 
 Each ``check_*`` compares an object with what must be true of it, and returns a `Report` that names
 what was measured, what was expected, and whether the number is free of noise.  They need neither
@@ -11,11 +11,13 @@ from types import ModuleType
 
 from refsde.testing import mutants
 from refsde.testing._noise_case import NoiseCase
+from refsde.testing._precondition_case import PreconditionerCase
 from refsde.testing._report import Check, CheckError, Finding, Report
 from refsde.testing._score_case import ScoreCase
 from refsde.testing._solver_case import SolverCase
 from refsde.testing.checks import checks_of, parametrize_with_checks
 from refsde.testing.noises import check_noise
+from refsde.testing.preconditioners import check_preconditioner
 from refsde.testing.scores import check_score
 from refsde.testing.sdes import check_sde
 from refsde.testing.solvers import check_solver
@@ -33,10 +35,12 @@ __all__ = [
     "CheckError",
     "Finding",
     "NoiseCase",
+    "PreconditionerCase",
     "Report",
     "ScoreCase",
     "SolverCase",
     "check_noise",
+    "check_preconditioner",
     "check_score",
     "check_sde",
     "check_solver",

@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from refsde.precondition.operators import Preconditioner
 from refsde.testing._noise_case import METHODS, NoiseCase, is_source
+from refsde.testing._precondition_case import PreconditionerCase
 from refsde.testing._report import Check, CheckError, name_of
 from refsde.testing._score_case import ScoreCase
 from refsde.testing._solver_case import SolverCase
 from refsde.testing.noises import NOISE_CHECKS
+from refsde.testing.preconditioners import PRECONDITIONER_CHECKS
 from refsde.testing.scores import SCORE_CHECKS
 from refsde.testing.sdes import SDE_CHECKS
 from refsde.testing.solvers import SOLVER_CHECKS
@@ -23,6 +26,7 @@ TABLES: dict[str, tuple[Check, ...]] = {
     "score": SCORE_CHECKS,
     "noise": NOISE_CHECKS,
     "solver": SOLVER_CHECKS,
+    "preconditioner": PRECONDITIONER_CHECKS,
 }
 ARGUMENTS = {4: "solver", 2: "score", 1: "noise"}  # of a plain function
 
@@ -35,7 +39,7 @@ def checks_of(subject: Any) -> tuple[Check, ...]:
     subject : object
         An SDE; a score with a method ``logpdf``, or a `ScoreCase`; a noise source, the class of
         one, a function ``make(seed)``, or a `NoiseCase`; a solver with ``accepts`` or ``orders``,
-        or a `SolverCase`.
+        or a `SolverCase`; a `refsde.precondition.Preconditioner`, or a `PreconditionerCase`.
 
     Returns
     -------
@@ -63,6 +67,8 @@ def checks_of(subject: Any) -> tuple[Check, ...]:
 def _kind_of(subject: Any) -> str:
     if isinstance(subject, ScoreCase | NoiseCase):
         return "score" if isinstance(subject, ScoreCase) else "noise"
+    if isinstance(subject, PreconditionerCase | Preconditioner):
+        return "preconditioner"
     if isinstance(subject, SolverCase) or (
         callable(subject) and not isinstance(subject, type) and hasattr(subject, "orders")
     ):
@@ -84,7 +90,8 @@ def _kind_of(subject: Any) -> str:
         if kind is not None:
             return kind
     raise TypeError(
-        f"`subject` must be an SDE, a score, a noise source or a solver, got {name_of(subject)}: "
+        "`subject` must be an SDE, a score, a noise source or a preconditioner, or a solver, got "
+        f"{name_of(subject)}: "
         "wrap a score without logpdf as refsde.testing.ScoreCase(score, logpdf, shape=(d,))"
     )
 
