@@ -132,7 +132,7 @@ examples:
   refsde race --solvers all --json race.json      all solvers, a minute or two; the numbers as JSON
   refsde race --target field                      images of 64 x 64, under 10 seconds
   refsde race --target field --size 256           and of 256 x 256, half a minute
-  refsde race --target field --size 1024          and of 1024 x 1024, two minutes, 2 GB
+  refsde race --target field --size 1024          and of 1024 x 1024, over a minute, 2 GB
 """,
     )
     racing.add_argument(
