@@ -119,3 +119,12 @@ def test_bad_input_is_named(arguments, words):
         rs.targets.patches(*arguments, rng=0)
     with pytest.raises(TypeError, match="`rng`"):
         rs.targets.patches(8, 5, rng="seed")
+
+
+def test_below_the_window_the_spectrum_of_photographs_is_a_power_law() -> None:
+    """Frequencies below 1/64 go on with the exponent of the docstring, at every size alike."""
+    S = rs.targets.photographs_field(512).spectrum[0]
+    slopes = np.diff(np.log(S[0, [1, 2, 4, 8]])) / np.log(2)
+    np.testing.assert_allclose(slopes, -2.35, atol=0.005)
+    half = rs.targets.photographs_field(256).spectrum[0]
+    np.testing.assert_allclose(S[0, 2:64:2], half[0, 1:32], rtol=1e-10)
