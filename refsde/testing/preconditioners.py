@@ -13,8 +13,7 @@ define is left out, with the reason; a map that depends on the step is checked a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,99 +21,28 @@ import numpy as np
 from refsde._array import one_blas_thread
 from refsde.precondition.operators import Preconditioner
 from refsde.testing._precondition_case import (
-    EPS,
-    LARGEST,
     METHODS,
-    ROUNDED,
     PreconditionerCase,
-    reason,
 )
+from refsde.testing._precondition_compare import (
+    Run,
+    close,
+    norm,
+    rows,
+    worst,
+)
+from refsde.testing._precondition_relatives import RELATIVES
 from refsde.testing._report import Check, Finding, OnFail, Report, name_of, run_checks
 
 __all__ = ["PRECONDITIONER_CHECKS", "check_preconditioner"]
 
 MATES = 1e-2  # of rtol: what one event's result may differ by in another batch
 SINGLE = 1e-3  # relative, of float32
-TINY = float(np.finfo(float).tiny)
 WEIGHTS = ((2.5, -0.75), (1e3, 1.0))  # of superpositions: small ones, and large
-
-Run = Callable[[PreconditionerCase], Iterator[Finding]]
 
 
 def _case(subject: Any) -> PreconditionerCase:
     return subject if isinstance(subject, PreconditionerCase) else PreconditionerCase(subject)
-
-
-def _where_defined(run: Run) -> Run:
-    """Leave out what raises NotImplementedError, and say why."""
-
-    @functools.wraps(run)
-    def checked(case: PreconditionerCase) -> Iterator[Finding]:
-        try:
-            yield from run(case)
-        except NotImplementedError as missing:
-            yield Finding.skip(run.__name__.strip("_"), reason(missing))
-
-    return checked
-
-
-def _rows(case: PreconditionerCase, v: Any) -> np.ndarray:
-    """Events (..., *event) as rows (B, d)."""
-    return np.asarray(v, dtype=float).reshape(-1, case.size)
-
-
-def _norm(v: np.ndarray) -> np.ndarray:
-    return np.asarray(np.linalg.norm(v, axis=-1, keepdims=True))
-
-
-def _close(
-    case: PreconditionerCase,
-    name: str,
-    what: str,
-    found: Any,
-    expected: Any,
-    *,
-    rtol: float | None = None,
-    size: Any = 0.0,
-    note: str = "",
-) -> Finding:
-    """Compare events entry by entry, to ``rtol`` of their size and of ``size``."""
-    got, right = _rows(case, found), _rows(case, expected)
-    tolerance = (case.rtol if rtol is None else rtol) * (_norm(right) + size) + TINY
-
-    def where(i: tuple[int, ...]) -> str:
-        place = ", ".join(str(int(k)) for k in np.unravel_index(i[1], case.event))
-        return f"{what}, sample {i[0]} at ({place})"
-
-    return Finding.worst(name, got, right, tolerance, where, note=note)
-
-
-def _worst(findings: list[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda finding: -finding.strain)[:1]
-
-
-def _alike(a: Any, b: Any) -> bool:
-    """Whether two arrays are nearly the same: for words on the commonest slips."""
-    return bool(np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-6, atol=1e-9))
-
-
-def _inner(case: PreconditionerCase, a: Any, b: Any) -> np.ndarray:
-    return np.asarray(np.sum(_rows(case, a) * _rows(case, b), axis=1))
-
-
-def _adjoint_of(
-    case: PreconditionerCase, name: str, pair: tuple[Any, Any], note: str, what: str = "<M z, w>"
-) -> Finding:
-    """Compare <M z, w> with <z, M^T w>, for ``pair`` = (M z, M^T w)."""
-    z, w = case.draws(), case.draws(1)
-    Mz, Mw = pair
-    found, expected = _inner(case, Mz, w), _inner(case, z, Mw)
-    sizes = _norm(_rows(case, Mz)) * _norm(_rows(case, w))
-    sizes = sizes + _norm(_rows(case, z)) * _norm(_rows(case, Mw))
-    tolerance = case.rtol * sizes[:, 0] + TINY
-    return Finding.worst(
-        name, found, expected, tolerance, lambda i: f"{what}, sample {i[0]}", note=note
-    )
 
 
 # -- what it offers --------------------------------------------------------------------------------
@@ -212,12 +140,12 @@ def _single_precision(case: PreconditionerCase) -> Iterator[Finding]:
             expected = case.act(name, z.astype(float))
             note = "float32 gives another result than float64: does something cancel?"
             findings.append(
-                _close(case, "float32_agrees", name, value, expected, rtol=SINGLE, note=note)
+                close(case, "float32_agrees", name, value, expected, rtol=SINGLE, note=note)
             )
     note = "a float64 table widens the batch: make tables of z.dtype, or Python floats"
     words = {"what": "dtype for float32", "note": note}
     yield Finding.holds("float32", not wide, ", ".join(wide) or "float32", "float32", **words)
-    yield from _worst(findings)
+    yield from worst(findings)
 
 
 # -- linear, event by event ------------------------------------------------------------------------
@@ -229,13 +157,13 @@ def _linear(case: PreconditionerCase) -> Iterator[Finding]:
         rtol = case.rtol + case.slack(name)
         for a, b in WEIGHTS:
             found = case.act(name, a * z + b * w)
-            parts = a * _rows(case, case.act(name, z)), b * _rows(case, case.act(name, w))
-            size = _norm(parts[0]) + _norm(parts[1])
+            parts = a * rows(case, case.act(name, z)), b * rows(case, case.act(name, w))
+            size = norm(parts[0]) + norm(parts[1])
             note = f"expected is {a:g} M z + {b:g} M w: no offset, no clipping, no memory of calls"
             words: dict[str, Any] = {"rtol": rtol, "size": size, "note": note}
             what = f"{name}({a:g} z + {b:g} w)"
-            findings.append(_close(case, "linear", what, found, parts[0] + parts[1], **words))
-    yield from _worst(findings)
+            findings.append(close(case, "linear", what, found, parts[0] + parts[1], **words))
+    yield from worst(findings)
 
 
 def _batch_independent(case: PreconditionerCase) -> Iterator[Finding]:
@@ -246,214 +174,11 @@ def _batch_independent(case: PreconditionerCase) -> Iterator[Finding]:
         rtol, whole = MATES * case.rtol + case.slack(name), case.act(name, z)
         alone = np.array([[case.act(name, event) for event in row] for row in z])
         part = np.array([case.act(name, row) for row in z])
-        for what, rows in ((name, alone), (f"{name} in a batch", part)):
+        for what, found in ((name, alone), (f"{name} in a batch", part)):
             findings.append(
-                _close(case, "batch_independent", what, whole, rows, rtol=rtol, note=note)
+                close(case, "batch_independent", what, whole, found, rtol=rtol, note=note)
             )
-    yield from _worst(findings)
-
-
-# -- its relatives ---------------------------------------------------------------------------------
-
-
-@_where_defined
-def _adjoint(case: PreconditionerCase) -> Iterator[Finding]:
-    z, w = case.draws(), case.draws(1)
-    pair = case.act("apply", z), case.act("apply_transpose", w)
-    note = "expected is <z, M^T w>, with M^T of apply_transpose"
-    finding = _adjoint_of(case, "adjoint", pair, note)
-    if not finding.passed and _alike(pair[1], case.act("apply", w)):
-        note = f"apply_transpose is apply, and M is not symmetric: {note}"
-    yield replace(finding, note=note)
-
-
-@_where_defined
-def _gram(case: PreconditionerCase) -> Iterator[Finding]:
-    z = case.draws()
-    found, expected = case.act("gram", z), case.act("apply", case.act("apply_transpose", z))
-    note = "gram is M M^T z; expected is apply(apply_transpose(z))"
-    if not _alike(found, expected):
-        if _alike(found, case.act("apply", z)):
-            note = f"it is M z, without the square: {note}"
-        elif _alike(found, case.act("apply_transpose", case.act("apply", z))):
-            note = f"it is M^T M z, in the wrong order: {note}"
-    yield _close(case, "gram", "gram", found, expected, note=note)
-
-
-def _undoes(
-    case: PreconditionerCase, name: str, undo: Callable[[np.ndarray], Any]
-) -> Iterator[Finding]:
-    """Compare M undo(z) and undo(M z) with z; an ill-conditioned map may lose digits."""
-    z, (least, most) = case.draws(), case.extent
-    y, Mz = undo(z.copy()), case.act("apply", z)
-    ny, nMz = _norm(_rows(case, y)), _norm(_rows(case, Mz))
-    again, after = case.act("apply", np.asarray(y)), undo(np.array(Mz))
-    wrong = _alike(y, Mz) and not _alike(again, z)
-    note = f"{name} applies M instead of undoing it: expected is z" if wrong else "expected is z"
-    yield from _worst(
-        [
-            _close(case, name, f"M {name}(z)", again, z, size=most * ny, note=note),
-            _close(case, name, f"{name}(M z)", after, z, size=nMz / least, note=note),
-        ]
-    )
-
-
-@_where_defined
-def _solve(case: PreconditionerCase) -> Iterator[Finding]:
-    if case.singular:
-        yield Finding.skip("solve", "M is singular")
-        return
-    yield from _undoes(case, "solve", case.map.solve)
-
-
-@_where_defined
-def _inverse(case: PreconditionerCase) -> Iterator[Finding]:
-    if case.singular:
-        yield Finding.skip("inverse", "M is singular")
-        return
-    yield from _undoes(case, "inverse", case.map.inverse().apply)
-    yield from _inverse_transpose(case)
-    yield from _inverse_logdet(case)
-
-
-@_where_defined
-def _inverse_transpose(case: PreconditionerCase) -> Iterator[Finding]:
-    inverse = case.map.inverse()
-    pair = inverse.apply(case.draws()), inverse.apply_transpose(case.draws(1))
-    note = "expected is <z, M^-T w>; define solve_transpose, or an inverse of your own"
-    yield _adjoint_of(case, "inverse_transpose", pair, note, "<M^-1 z, w>")
-
-
-@_where_defined
-def _inverse_logdet(case: PreconditionerCase) -> Iterator[Finding]:
-    expected = -float(case.map.logdet(case.event))
-    found = float(case.map.inverse().logdet(case.event))
-    tolerance = case.rtol * (case.size + abs(expected))
-    words = {"what": "logdet of the inverse", "note": "expected is that of M with the other sign"}
-    yield Finding.within("inverse_logdet", found, expected, tolerance, **words)
-
-
-@_where_defined
-def _sqrt(case: PreconditionerCase) -> Iterator[Finding]:
-    z, w, D = case.draws(), case.draws(1), case.matrix
-    pair = case.act("apply", z), case.act("apply", w)
-    if not _adjoint_of(case, "symmetric", pair, "").passed:
-        yield Finding.skip("sqrt", "M is not symmetric")
-        return
-    if D is not None:
-        values = np.linalg.eigvalsh(0.5 * (D + D.T))
-        if values[0] < -ROUNDED * values[-1]:
-            yield Finding.skip("sqrt", f"M has a negative eigenvalue, {values[0]:.3g}")
-            return
-    root = case.map.sqrt()
-    found = case.act("apply", case.act("apply", z, root), root)
-    yield _close(case, "sqrt", "R R z", found, pair[0], note="R is M.sqrt(); expected is M z")
-    pair = case.act("apply", z, root), case.act("apply", w, root)
-    note = "the root R of a symmetric map is symmetric; expected is <z, R w>"
-    yield _adjoint_of(case, "sqrt_is_symmetric", pair, note, "<R z, w>")
-
-
-@_where_defined
-def _logdet(case: PreconditionerCase) -> Iterator[Finding]:
-    found, values, d = float(case.map.logdet(case.event)), case.singular_values, case.size
-    if case.map.event_shape == case.event:
-        words = {"what": "logdet()", "note": "without an event_shape it is of the map's own"}
-        yield Finding.within("logdet_of_own_events", case.map.logdet(), found, 0.0, **words)
-    if values is None:
-        yield Finding.skip("logdet", f"an event has {d} numbers, above {LARGEST}")
-        return
-    if case.singular:
-        yield Finding.skip("logdet", "M is singular: its determinant is rounding alone")
-        return
-    expected = float(np.sum(np.log(values)))
-    tolerance = case.rtol * (d + abs(expected)) + EPS * d * values[-1] / values[0]
-    slips = {
-        f"it is 1 / {d} of it, once for all {d} numbers of an event: ": expected / d,
-        "it is that of M M^T: ": 2 * expected,
-        "it has the wrong sign: ": -expected,
-    }
-    near = (words for words, slip in slips.items() if abs(found - slip) <= tolerance)
-    slip = "" if abs(found - expected) <= tolerance else next(near, "")
-    note = f"{slip}expected is log|det M| of the dense matrix, {d} x {d}, in nats"
-    what = f"logdet({case.event})"
-    yield Finding.within("logdet", found, expected, tolerance, what=what, note=note)
-
-
-@_where_defined
-def _spectrum(case: PreconditionerCase) -> Iterator[Finding]:
-    told = case.map.spectrum()
-    if told is None:
-        yield Finding.skip("spectrum", "spectrum() is None: it is not known")
-        return
-    u, d, values = np.asarray(told, dtype=float), case.size, case.singular_values
-    if u.size == 0 or d % u.size:
-        note = f"one eigenvalue a number of the event {case.event}, or a table for its last axes"
-        words = {"what": "size of spectrum()", "note": note}
-        yield Finding.holds("spectrum", False, f"{u.size}", f"a divisor of {d}", **words)
-        return
-    if values is None:
-        yield Finding.skip("spectrum", f"an event has {d} numbers, above {LARGEST}")
-    else:
-        found, expected = np.sort(np.tile(u.ravel(), d // u.size)), values**2
-        slip = ""
-        if not _alike(found, expected) and _alike(found, values):
-            slip = "it is of M, not of M M^T: "
-        note = f"{slip}expected are the eigenvalues of the dense M M^T"
-        tolerance = case.rtol * float(expected[-1]) + TINY
-        where = lambda i: f"eigenvalue {i[0]} of {d}, ascending"  # noqa: E731
-        yield Finding.worst("spectrum", found, expected, tolerance, where, note=note)
-    yield from _basis(case, u)
-
-
-def _basis(case: PreconditionerCase, u: np.ndarray) -> Iterator[Finding]:
-    """M M^T multiplies every coefficient by its eigenvalue."""
-    basis = case.map.basis
-    if basis is None:
-        yield Finding.skip("basis", "M.basis is None")
-        return
-    if u.ndim and u.shape != case.event[-u.ndim :]:
-        note = "where there is a basis, the spectrum is a table over the full grid of coefficients"
-        words = {"what": "shape of spectrum()", "note": note}
-        last = f"the last axes of {case.event}"
-        yield Finding.holds("basis", False, f"{u.shape}", last, **words)
-        return
-    z = case.draws().reshape(-1, *case.event)
-    found, coefficients = basis.forward(case.act("gram", z)), basis.forward(z.copy())
-    expected = basis.kept(np.broadcast_to(u, case.event)) * coefficients
-    got, right = (
-        np.concatenate([v.reshape(len(z), -1).real, v.reshape(len(z), -1).imag], axis=1)
-        for v in (found, expected)
-    )
-    shape, n = expected.shape[1:], expected[0].size
-
-    def where(i: tuple[int, ...]) -> str:
-        place = ", ".join(str(int(k)) for k in np.unravel_index(i[1] % n, shape))
-        return f"coefficient ({place}) of gram(z), sample {i[0]}"
-
-    tolerance = case.rtol * _norm(right) + TINY
-    note = "expected is spectrum() times that of z: is the table ordered as numpy.fft.fftfreq?"
-    yield Finding.worst("basis", got, right, tolerance, where, note=note)
-
-
-@_where_defined
-def _linear_operator(case: PreconditionerCase) -> Iterator[Finding]:
-    d, operator = case.size, case.map.as_linear_operator(case.event)
-    name, note = "linear_operator", "it acts on flattened events, one a column"
-    if tuple(operator.shape) != (d, d):
-        what, told = "shape of as_linear_operator", f"{tuple(operator.shape)}"
-        yield Finding.holds(name, False, told, f"{(d, d)}", what=what, note=note)
-        return
-    z = case.draws()
-    V, expected = _rows(case, z), case.act("apply", z)
-    ones = np.array([operator.matvec(v.copy()) for v in V])
-    findings = [
-        _close(case, name, "operator @ V", operator.matmat(V.T.copy()).T, expected, note=note),
-        _close(case, name, "operator @ v", ones, expected, note=note),
-    ]
-    if not case.missing("apply_transpose"):
-        expected, found = case.act("apply_transpose", z), operator.rmatmat(V.T.copy()).T
-        findings.append(_close(case, name, "operator.T @ V", found, expected, note=note))
-    yield from _worst(findings)
+    yield from worst(findings)
 
 
 def _on_one_thread(run: Run) -> Run:
@@ -478,14 +203,7 @@ PRECONDITIONER_CHECKS = tuple(
         _single_precision,
         _linear,
         _batch_independent,
-        _adjoint,
-        _gram,
-        _solve,
-        _inverse,
-        _sqrt,
-        _logdet,
-        _spectrum,
-        _linear_operator,
+        *RELATIVES,
     )
 )
 
